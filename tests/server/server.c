@@ -1891,6 +1891,11 @@ static void flood_one(conn *c)
     }
 }
 
+static bool has_more(const conn *c)
+{
+    return (c->at == PHASE_OPEN && c->flood_left) || (c->at == PHASE_WAIT && c->endless);
+}
+
 /* Keeps the socket supplied and no more: what is taken later is made later. */
 static void refill(conn *c)
 {
@@ -2700,7 +2705,7 @@ static bool watches_idle(const conn *c)
 /* soketi: the end. The others ping once, and end it when that is not answered. */
 static void idle_step(conn *c, uint64_t now)
 {
-    if (!watches_idle(c) || now - c->idle_ms < idle_limit(c->s)) {
+    if (!watches_idle(c) || now < c->idle_ms + idle_limit(c->s)) {
         return;
     }
     c->idle_ms = now;
@@ -2737,10 +2742,8 @@ static void step(conn *c, int events)
         read_some(c);
     }
     timers(c, now);
-    do { /* what a flood adds leaves in the same turn as long as the socket takes it */
-        refill(c);
-        write_some(c, now);
-    } while (c->at == PHASE_OPEN && c->flood_left && pending(c) == 0);
+    refill(c);
+    write_some(c, now);
     finish(c, now);
 }
 
@@ -2833,7 +2836,7 @@ static int prepare(server *s, struct pollfd *set)
     }
     for (size_t i = 0; i < s->conn_count; i++) {
         const conn *c = s->conns[i];
-        bool wants_out = pending(c) && c->write_ms <= now;
+        bool wants_out = (pending(c) || has_more(c)) && c->write_ms <= now;
         int events = (c->eof ? 0 : POLLIN) | (wants_out ? POLLOUT : 0);
         bool out = s->stalled || events == 0;
         set[3 + i] = (struct pollfd){out ? -1 : c->fd, (short)events, 0};
