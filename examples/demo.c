@@ -51,11 +51,12 @@ static struct {
     uint64_t start_us;
     struct channel channels[MAX_CHANNELS];
     int channel_count;
-    int step; /* of the script                                             */
+    int step; /* of the script */
     bool joined_told;
-    uint64_t connected_ms;          /* since when                                                */
-    uint32_t calls;                 /* of pusher_subscribe                                       */
-    uint32_t events, events_before; /* the application's events: all, and before the restart */
+    uint64_t connected_ms;  /* since when */
+    uint32_t calls;         /* of pusher_subscribe */
+    uint32_t events;        /* the application's, all ... */
+    uint32_t events_before; /* ... and before the restart */
     uint32_t allocations;
     uint32_t steady_events, steady_allocations;
     uint64_t worst_poll_us;
