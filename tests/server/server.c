@@ -2815,12 +2815,12 @@ static void sooner(uint64_t *first, uint64_t at)
     }
 }
 
-static uint64_t next_timer(const conn *c)
+static uint64_t next_timer(const conn *c, uint64_t now)
 {
     uint64_t first = UINT64_MAX;
     sooner(&first, c->at == PHASE_WAIT ? c->answer_ms : 0);
     sooner(&first, c->establish_ms);
-    sooner(&first, pending(c) ? c->write_ms : 0);
+    sooner(&first, pending(c) && c->write_ms > now ? c->write_ms : 0); /* past: POLLOUT */
     sooner(&first, c->at == PHASE_DRAIN ? c->drain_ms : 0);
     sooner(&first, watches_idle(c) ? c->idle_ms + idle_limit(c->s) : 0);
     return first;
@@ -2841,7 +2841,7 @@ static int prepare(server *s, struct pollfd *set)
         bool out = s->stalled || events == 0;
         set[3 + i] = (struct pollfd){out ? -1 : c->fd, (short)events, 0};
         if (!s->stalled) {
-            sooner(&first, next_timer(c));
+            sooner(&first, next_timer(c, now));
         }
     }
     if (first == UINT64_MAX) {
