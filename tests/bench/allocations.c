@@ -1,0 +1,132 @@
+/*
+ * allocations.c - memory taken for an event, and by a client at rest.
+ *
+ * The library's own requests are counted by its allocator hook, wslay's and everybody's by a malloc
+ * of this program's own (with glibc, which lets one call its malloc from there).
+ */
+#include "bench.h"
+#include "hobby.h"
+
+enum { CHANNELS = 10, BLOCK = 350 };
+
+static uint64_t malloc_calls; /* and calloc, realloc */
+static size_t malloc_bytes;   /* asked for            */
+
+#ifdef __GLIBC__
+extern void *__libc_malloc(size_t size);
+extern void *__libc_calloc(size_t count, size_t size);
+extern void *__libc_realloc(void *memory, size_t size);
+
+void *malloc(size_t size)
+{
+    malloc_calls++;
+    malloc_bytes += size;
+    return __libc_malloc(size);
+}
+
+void *calloc(size_t count, size_t size)
+{
+    malloc_calls++;
+    malloc_bytes += count * size;
+    return __libc_calloc(count, size);
+}
+
+void *realloc(void *memory, size_t size)
+{
+    malloc_calls++;
+    malloc_bytes += size;
+    return __libc_realloc(memory, size);
+}
+#define MALLOC_COUNTED true
+#else
+#define MALLOC_COUNTED false
+#endif
+
+typedef struct ours {
+    uint64_t calls;
+    size_t bytes;
+} ours;
+
+static unsigned char arena[1 << 20]; /* so that none of the library's own goes through malloc */
+
+static void *take(size_t size, void *user_data)
+{
+    static size_t used;
+    ours *o = (ours *)user_data;
+    void *memory = arena + used;
+    if (size > sizeof arena - used - 16) return NULL;
+    used = (used + size + 15) / 16 * 16;
+    o->calls++;
+    o->bytes += size;
+    return memory;
+}
+
+static void forget(void *memory, void *user_data)
+{
+    (void)memory, (void)user_data;
+}
+
+int main(void)
+{
+    static bench_wire wire;
+    static hobby peer;
+    size_t messages = bench_pick(200000, 20000);
+    bench_bytes block = bench_messages(BLOCK, CHANNELS);
+    bench_count count = {0, 0};
+    ours mine = {0, 0}, before;
+    uint64_t calls, before_calls, peer_calls;
+    size_t before_bytes, created;
+    double own, others;
+    pusher_options options = bench_options(&wire);
+    pusher_client *client;
+
+    bench_add(&wire.sent, arena, 4096); /* the server's buffers, so that they do not count */
+    bench_add(&wire.server.in, arena, 4096);
+    bench_add(&wire.server.out, arena, 4096);
+    wire.sent.len = wire.server.in.len = wire.server.out.len = 0;
+    options.allocator.alloc_fn = take;
+    options.allocator.free_fn = forget;
+    options.allocator.user_data = &mine;
+
+    before_bytes = malloc_bytes;
+    client = bench_create(&options);
+    created = mine.bytes;
+    bench_connect(client, &wire, 0);
+    own = (double)mine.bytes;
+    others = (double)(malloc_bytes - before_bytes);
+    bench_row("memory", (own + others) / 24576, BENCH_AT_MOST, 1,
+              "a client takes %zu bytes when created and %.0f until connected, wslay %.0f; "
+              "sum to 24 KiB",
+              created, own, others);
+
+    bench_subscribe_all(client, CHANNELS, &count);
+    bench_settle(client, &wire, CHANNELS);
+    wire.stream = block.at;
+    wire.stream_len = block.len;
+    bench_stream(client, &wire, block.len * 10); /* until nothing grows any more */
+    before = mine;
+    before_calls = malloc_calls;
+    count.events = 0;
+    bench_stream(client, &wire, (uint64_t)messages * BENCH_FRAME);
+    calls = malloc_calls - before_calls;
+    own = (double)(mine.calls - before.calls) / (double)messages;
+    if (count.events != messages) bench_die("%" PRIu64 " events of %zu", count.events, messages);
+
+    hobby_start(&peer, block, CHANNELS, &count);
+    before_calls = malloc_calls;
+    hobby_stream(&peer, (uint64_t)messages * BENCH_FRAME);
+    peer_calls = malloc_calls - before_calls;
+    hobby_stop(&peer);
+
+    if (MALLOC_COUNTED)
+        bench_row("allocations", own + (double)calls / (double)messages, BENCH_AT_MOST, 0,
+                  "%.3f of ours and %.3f of malloc an event (wslay events + jsmn + strcmp: %.1f)",
+                  own, (double)calls / (double)messages, (double)peer_calls / (double)messages);
+    else
+        bench_row("allocations", own, BENCH_AT_MOST, 0,
+                  "%.3f of ours an event; malloc is counted with glibc only", own);
+
+    pusher_destroy(client);
+    free(block.at);
+    return 0;
+}
