@@ -9,15 +9,23 @@ for (const [what, how, code] of [
   test(`${what} is reported once and not tried again`, {}, async t => {
     const server = await t.shared();
     const tap = await t.tap(server.port);
-    const client = t.listen(tap.port, [t.name('never')], how);
-    client.mayEnd = true;    // or wait for a signal: its own affair
+    // --keep: the program stays, so that it is the library that must not try again.
+    const client = t.listen(tap.port, [t.name('never')], { ...how, args: ['--keep'] });
     await client.until(`an error that names ${code.source}`, () => client.errors.some(error => code.test(error.text)));
-    await client.until('state failed', () => client.states.some(s => s.to === 'failed'));
+    await client.untilState('failed');
     await pause(3);
     assert.equal(tap.connections.length, 1, 'connections made');
     assert.equal(client.state, 'failed');
+    assert.equal(client.errors.length, 1);
     assert.deepEqual(client.events, []);
-    assert.ok(client.ended === undefined || typeof client.ended === 'number', `ended by ${client.ended}`);
+    await client.finish();
+
+    // Without it the program has nothing to wait for.
+    const brief = t.listen(server.port, [t.name('never')], how);
+    brief.mayEnd = true;
+    await brief.until('its end', () => brief.ended !== undefined);
+    assert.equal(brief.ended, 1);
+    assert.ok(brief.errors.some(error => code.test(error.text)));
   });
 }
 

@@ -88,6 +88,13 @@ test('soketi is not there at first', { seconds: 75 }, async t => {
   await eachOnce(server, client, ['late'], 'hello');
 });
 
+test('a clean end while there is no server', {}, async t => {
+  const server = await t.noSoketiYet();
+  const client = t.listen(server.port, ['never']);
+  await client.until('an error', () => client.errors.length > 0);
+  await client.finish('SIGTERM', 2);
+});
+
 test('130 s without an event', { seconds: 160, slow: true }, async t => {
   // soketi closes with 4201 after 120 s in which it sent nothing; only an answered pusher:ping
   // counts, WebSocket pings do not.
