@@ -514,6 +514,7 @@ static void *psh_env_alloc(const struct psh_env *env, size_t size)
 
 static void psh_env_free(const struct psh_env *env, void *memory)
 {
+    PUSHER_ASSERT(env && env->allocator.free_fn);
     if (memory) env->allocator.free_fn(memory, env->allocator.user_data);
 }
 
@@ -563,6 +564,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
 
 static void psh_env_release(const struct psh_env *env, struct psh_buf *buf)
 {
+    PUSHER_ASSERT(buf && buf->len <= buf->cap);
     psh_env_free(env, buf->data);
     buf->data = NULL;
     buf->len = buf->cap = 0;
@@ -588,6 +590,7 @@ static void psh_env_text(struct psh_text *text, char *at, size_t cap)
 /* Takes an unfinished UTF-8 character off the end. */
 static void psh_env_trim(struct psh_text *text)
 {
+    PUSHER_ASSERT(text->len < text->cap);
     size_t tail = 0;
     while (tail < 3 && tail < text->len &&
            ((unsigned char)text->at[text->len - 1 - tail] & 0xC0) == 0x80)
@@ -613,6 +616,7 @@ static void psh_env_add_bytes(struct psh_text *text, const char *bytes, size_t l
 
 static void psh_env_add(struct psh_text *text, const char *string)
 {
+    PUSHER_ASSERT(text && string);
     psh_env_add_bytes(text, string, strlen(string));
 }
 
@@ -630,6 +634,7 @@ static void psh_env_add_uint(struct psh_text *text, uint64_t value)
 /* Somebody else's words in our sentence: no control characters, for it may end on a terminal. */
 static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t len)
 {
+    PUSHER_ASSERT(bytes || len == 0);
     size_t from = text->len;
     psh_env_add_bytes(text, bytes, len);
     for (size_t i = from; i < text->len; i++) {
@@ -719,6 +724,7 @@ static void psh_env_pool_give(struct psh_pool *pool, uint32_t index)
 /* The item of a handle, or NULL when that is stale. */
 static void *psh_env_pool_get(const struct psh_pool *pool, uint32_t id, uint32_t generation)
 {
+    PUSHER_ASSERT(pool->used <= pool->page_count * PSH_PAGE);
     if (id == 0 || id > pool->used || !(generation & 1)) return NULL;
     struct psh_slot *slot = (struct psh_slot *)psh_env_pool_at(pool, id - 1);
     return slot->generation == generation ? slot : NULL;
@@ -917,6 +923,7 @@ static bool psh_json_open(struct psh_json_check *check, bool object)
 
 static bool psh_json_close(struct psh_json_check *check, unsigned char byte)
 {
+    PUSHER_ASSERT(byte == '}' || byte == ']');
     if (check->depth == 0 || (byte == '}') != psh_json_in_object(check)) return false;
     check->depth--;
     check->state = PSH_JSON_AFTER;
@@ -1091,6 +1098,7 @@ static char *psh_json_put_utf8(char *out, uint32_t code)
 
 static bool psh_json_is_hex4(const char *at, const char *end)
 {
+    PUSHER_ASSERT(at <= end);
     if (end - at < 4) return false;
     for (int i = 0; i < 4; i++)
         if (!psh_json_hex((unsigned char)at[i])) return false;
@@ -1122,6 +1130,7 @@ static const char *psh_json_unicode(const char *at, const char *end, char **out)
 /* at stands behind the backslash. */
 static const char *psh_json_escape(const char *at, const char *end, char **out)
 {
+    PUSHER_ASSERT(at <= end && *out);
     if (at == end) return NULL;
     char byte = *at++;
     switch (byte) {
@@ -1178,7 +1187,9 @@ static const char *psh_json_string(const char *at, const char *end, char *out, s
         if (at == end) return NULL;
         char byte = *at++;
         if (byte == '"') break;
-        if (byte == '\\') {
+        if (byte == '\\' && at < end && (*at == '"' || *at == '\\' || *at == '/')) {
+            *out++ = *at++; /* nearly all escapes there are */
+        } else if (byte == '\\') {
             at = psh_json_escape(at, end, &out);
             if (!at) return NULL;
         } else if ((unsigned char)byte < 0x20) {
@@ -1228,6 +1239,7 @@ struct psh_envelope {
 static const char *psh_json_read(const char *at, const char *end, char **out,
                                  struct psh_value *value)
 {
+    PUSHER_ASSERT(at < end && *out && value);
     value->raw = at;
     value->at = *out;
     value->string = *at == '"';
@@ -1249,6 +1261,7 @@ static const char *psh_json_read(const char *at, const char *end, char **out,
 
 static struct psh_value *psh_json_member(struct psh_envelope *envelope, const char *key, size_t len)
 {
+    PUSHER_ASSERT(envelope && key);
     if (len == 5 && memcmp(key, "event", 5) == 0) return &envelope->event;
     if (len == 7 && memcmp(key, "channel", 7) == 0) return &envelope->channel;
     if (len == 4 && memcmp(key, "data", 4) == 0) return &envelope->data;
@@ -1329,6 +1342,7 @@ static bool psh_json_parse(struct psh_json_object *object, const char *text, siz
 /* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
 static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
 {
+    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
     struct psh_value value;
     memset(&value, 0, sizeof value);
     size_t key_len = strlen(key);
@@ -1428,6 +1442,7 @@ static uint32_t psh_table_hash(const struct psh_table *table, const char *name, 
 
 static struct psh_entry *psh_table_at(const struct psh_table *table, uint32_t index)
 {
+    PUSHER_ASSERT(index != PSH_NONE);
     return (struct psh_entry *)psh_env_pool_at(&table->pool, index);
 }
 
@@ -1458,6 +1473,7 @@ static void psh_table_place(struct psh_table *table, uint32_t hash, uint32_t id)
 /* At most three quarters full, so that a probe is short and always ends. */
 static bool psh_table_grow(struct psh_table *table)
 {
+    PUSHER_ASSERT((table->mask & (table->mask + 1)) == 0 && table->count <= table->mask + 1);
     uint32_t old = table->buckets ? table->mask + 1 : 0;
     if (table->count + 1 <= old / 4 * 3) return true;
     if (old > UINT32_MAX / 2) return false;
@@ -1593,6 +1609,7 @@ static struct psh_binding *psh_bind_at(const struct psh_bind *bind, uint32_t id)
 
 static struct psh_list *psh_bind_list(const struct psh_binding *binding)
 {
+    PUSHER_ASSERT(binding->owner);
     return binding->name ? &binding->owner->named : &binding->owner->all;
 }
 
@@ -1793,6 +1810,7 @@ static bool psh_http_same(const char *a, const char *b)
 /* Is the token one of the comma-separated list's? */
 static bool psh_http_lists(const char *list, const char *token)
 {
+    PUSHER_ASSERT(list && *token);
     size_t len = strlen(token);
     while (*list) {
         while (*list == ' ' || *list == '\t' || *list == ',') list++;
@@ -1807,6 +1825,7 @@ static bool psh_http_lists(const char *list, const char *token)
 /* "HTTP/1.1 101 Switching Protocols": the reason stays in value. */
 static enum psh_http_result psh_http_status(struct psh_http *http)
 {
+    PUSHER_ASSERT(!http->any);
     const char *line = http->line;
     if (strncmp(line, "HTTP/1.", 7) != 0 || http->line_len < 12 || line[8] != ' ')
         return PSH_HTTP_BAD;
@@ -1823,6 +1842,7 @@ static enum psh_http_result psh_http_status(struct psh_http *http)
 
 static enum psh_http_result psh_http_line(struct psh_http *http)
 {
+    PUSHER_ASSERT(http->line_len < sizeof http->line);
     http->line[http->line_len] = '\0';
     if (!http->any) return psh_http_status(http);
     if (http->line_len == 0) return PSH_HTTP_END;
@@ -1910,6 +1930,7 @@ struct psh_ws {
 static ssize_t psh_ws_on_recv(uint8_t *buf, size_t len, int flags, void *user_data)
 {
     struct psh_ws *ws = (struct psh_ws *)user_data;
+    PUSHER_ASSERT(ws->in_at <= ws->in.len);
     size_t have = ws->in.len - ws->in_at;
     (void)flags;
     if (have == 0) return -1;
@@ -1932,6 +1953,7 @@ static ssize_t psh_ws_on_send(const uint8_t *data, size_t len, int flags, void *
 static int psh_ws_on_mask(uint8_t *buf, size_t len, void *user_data)
 {
     struct psh_ws *ws = (struct psh_ws *)user_data;
+    PUSHER_ASSERT(len == 4);
     if (psh_env_random(ws->env, buf, len)) return 0;
     ws->random_failed = true;
     return -1;
@@ -2024,6 +2046,7 @@ static bool psh_ws_send_text(struct psh_ws *ws, const char *text, size_t len)
 /* code 0: a close frame without one. */
 static void psh_ws_send_close(struct psh_ws *ws, uint16_t code)
 {
+    PUSHER_ASSERT(code == 0 || code >= 1000);
     unsigned char payload[2] = {(unsigned char)(code >> 8), (unsigned char)(code & 0xFF)};
     if (ws->close_sent) return;
     psh_ws_stage(ws, WSLAY_CONNECTION_CLOSE, payload, code ? 2 : 0, 0);
@@ -2034,6 +2057,7 @@ static void psh_ws_send_close(struct psh_ws *ws, uint16_t code)
    nothing. */
 static void psh_ws_pay_pong(struct psh_ws *ws)
 {
+    PUSHER_ASSERT(ws->pong_len <= PSH_WS_CONTROL);
     if (!ws->pong_owed || ws->close_sent) return;
     if (psh_ws_stage(ws, WSLAY_PONG, ws->pong, ws->pong_len, PSH_WS_RESERVE / 2))
         ws->pong_owed = false;
@@ -2074,6 +2098,7 @@ static void psh_ws_received(struct psh_ws *ws, size_t len)
 /* What has arrived is of no interest any more. */
 static void psh_ws_discard(struct psh_ws *ws)
 {
+    PUSHER_ASSERT(ws->in_at <= ws->in.len);
     ws->in.len = ws->in_at = 0;
 }
 
@@ -2128,6 +2153,7 @@ static bool psh_ws_send_upgrade(struct psh_ws *ws, const char *path, const char 
 
 static enum psh_ws_result psh_ws_refuse(struct psh_ws *ws, const char *reason)
 {
+    PUSHER_ASSERT(reason && !ws->dead);
     ws->fail_code = 0;
     ws->fail_reason = reason;
     ws->dead = true;
@@ -2136,6 +2162,7 @@ static enum psh_ws_result psh_ws_refuse(struct psh_ws *ws, const char *reason)
 
 static enum psh_ws_result psh_ws_upgrade_header(struct psh_ws *ws)
 {
+    PUSHER_ASSERT(ws->head.value);
     const char *name = ws->head.line, *value = ws->head.value;
     if (psh_http_same(name, "upgrade")) ws->upgrade_seen = psh_http_lists(value, "websocket");
     if (psh_http_same(name, "connection")) ws->connection_seen = psh_http_lists(value, "upgrade");
@@ -2183,6 +2210,7 @@ static enum psh_ws_result psh_ws_upgrade(struct psh_ws *ws)
 /* The rules for a frame's head, of which the first piece of payload has arrived. NULL: good. */
 static const char *psh_ws_check_head(struct psh_ws *ws, const struct wslay_frame_iocb *frame)
 {
+    PUSHER_ASSERT(ws->left == 0);
     if (frame->rsv) return "a frame with reserved bits set";
     if (frame->mask) return "a masked frame from a server";
     switch (frame->opcode) {
@@ -2209,6 +2237,7 @@ static bool psh_ws_code_allowed(uint16_t code)
 
 static enum psh_ws_result psh_ws_on_close(struct psh_ws *ws)
 {
+    PUSHER_ASSERT(ws->control_len <= PSH_WS_CONTROL && !ws->close_seen);
     struct psh_utf8 utf8;
     struct psh_text reason;
     memset(&utf8, 0, sizeof utf8);
@@ -2250,6 +2279,7 @@ static enum psh_ws_result psh_ws_control(struct psh_ws *ws, const struct wslay_f
 /* A piece of a text message. A message that lies in one piece is never copied. */
 static enum psh_ws_result psh_ws_text(struct psh_ws *ws, const struct wslay_frame_iocb *frame)
 {
+    PUSHER_ASSERT(ws->message == WSLAY_TEXT_FRAME);
     size_t len = frame->data_length;
     if (!psh_codec_utf8(&ws->utf8, frame->data, len))
         return psh_ws_break(ws, 1007, "a message that is not UTF-8");
@@ -2369,6 +2399,7 @@ struct psh_established {
 /* data may be an object or a string that holds one; both look alike here. */
 static bool psh_proto_established(const struct psh_value *data, struct psh_established *out)
 {
+    PUSHER_ASSERT(data && out);
     struct psh_json_object object;
     uint32_t seconds;
     memset(out, 0, sizeof *out);
@@ -2388,6 +2419,7 @@ struct psh_server_error {
 /* Every shape seen: object or string of one, message or error, code or status, or plain text. */
 static void psh_proto_error(const struct psh_value *data, struct psh_server_error *out)
 {
+    PUSHER_ASSERT(data && out);
     struct psh_json_object object;
     struct psh_text plain;
     memset(out, 0, sizeof *out);
@@ -2607,6 +2639,7 @@ static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
 /* The next address that a connection can be started to; false: none is left. */
 static bool psh_sockets_try_next(struct psh_socket *s)
 {
+    PUSHER_ASSERT(s->lookup);
     while (s->next) {
         const struct addrinfo *a = s->next;
         int on = 1;
@@ -2632,6 +2665,7 @@ static bool psh_sockets_try_next(struct psh_socket *s)
 /* > 0: the look-up has an answer and the first connection is started. */
 static int psh_sockets_resolved(struct psh_socket *s)
 {
+    PUSHER_ASSERT(s->fd < 0);
     pthread_mutex_lock(&s->lookup->lock);
     bool done = s->lookup->done;
     int error = s->lookup->error;
@@ -3046,6 +3080,7 @@ static struct psh_channel *psh_client_at(const pusher_client *client, uint32_t i
 /* The index of a channel somebody holds, or PSH_NONE when the handle is stale. */
 static uint32_t psh_client_index(const pusher_client *client, pusher_channel handle)
 {
+    PUSHER_ASSERT(client);
     const struct psh_channel *channel = (const struct psh_channel *)psh_env_pool_get(
         &client->table.pool, handle.id, handle.generation);
     return channel && channel->entry.references > 0 ? handle.id - 1 : PSH_NONE;
@@ -3078,6 +3113,7 @@ static void psh_client_push(pusher_client *client, struct psh_list *list, int by
 
 static void psh_client_pull(pusher_client *client, struct psh_list *list, int by, uint32_t index)
 {
+    PUSHER_ASSERT(list->first && list->last);
     struct psh_link *link = &psh_client_at(client, index)->link[by];
     if (link->before) psh_client_at(client, link->before - 1)->link[by].next = link->next;
     else list->first = link->next;
@@ -3110,6 +3146,7 @@ static void psh_client_free_gone(pusher_client *client)
    the poll is over, for a callback further up may be about it. */
 static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_signal signal)
 {
+    PUSHER_ASSERT(signal < PSH_SUB_SIGNALS);
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_sub_move move =
         psh_client_sub_move((enum psh_sub)channel->entry.state, signal);
@@ -3199,6 +3236,7 @@ static void psh_client_set_state(pusher_client *client, pusher_state state)
 static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind kind,
                             const struct psh_envelope *envelope)
 {
+    PUSHER_ASSERT(client->polling && envelope->event.at);
     pusher_event event;
     const struct psh_value *data = &envelope->data, *user = &envelope->user_id;
     if (client->doomed) return;
@@ -3240,6 +3278,7 @@ static void psh_client_emit_own(pusher_client *client, uint32_t index, enum psh_
 
 static void psh_client_drop(pusher_client *client)
 {
+    PUSHER_ASSERT(client->phase != PSH_ONLINE || client->doomed || !client->polling);
     if (client->stream) client->transport.close_fn(client->stream);
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
@@ -3282,6 +3321,7 @@ static uint32_t psh_client_delay(pusher_client *client)
 
 static void psh_client_retry(pusher_client *client)
 {
+    PUSHER_ASSERT(client->phase == PSH_WAITING || client->phase == PSH_CLOSING);
     uint32_t delay = psh_client_delay(client);
     client->retry_at = client->now + delay;
     if (client->state != PUSHER_UNAVAILABLE) psh_client_set_state(client, PUSHER_CONNECTING);
@@ -3301,6 +3341,7 @@ static void psh_client_ping(pusher_client *client)
 
 static void psh_client_welcome(pusher_client *client)
 {
+    PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
     client->stats.connections++;
     client->connected_at = client->last_received = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
@@ -3384,6 +3425,7 @@ static uint32_t psh_client_recent_error(const pusher_client *client)
 /* The stream has ended: got is PUSHER_IO_EOF or an error. */
 static void psh_client_broken(pusher_client *client, int got)
 {
+    PUSHER_ASSERT(got <= 0);
     const char *why = NULL;
     if (client->phase >= PSH_CLOSING) {
         psh_client_signal(client, PSH_ENDED);
@@ -3487,6 +3529,7 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
 {
+    PUSHER_ASSERT(index != PSH_NONE);
     struct psh_text *say = psh_client_say(client);
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
     psh_env_add(say, psh_client_at(client, index)->entry.name);
@@ -3606,6 +3649,7 @@ static void psh_client_on_envelope(pusher_client *client, const struct psh_envel
 
 static void psh_client_on_message(pusher_client *client, const char *text, size_t len)
 {
+    PUSHER_ASSERT(text && client->phase >= PSH_GREETING);
     struct psh_envelope envelope;
     client->stats.messages_received++;
     if (!psh_env_reserve(&client->env, &client->scratch, len + PSH_JSON_SLACK)) {
@@ -3630,6 +3674,7 @@ static void psh_client_on_message(pusher_client *client, const char *text, size_
 
 static void psh_client_on_close(pusher_client *client)
 {
+    PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
     size_t budget = client->max_poll_bytes;
     struct psh_text *say = psh_client_say_where(client);
@@ -3684,6 +3729,7 @@ static void psh_client_frames(pusher_client *client)
 
 static void psh_client_upgrade(pusher_client *client)
 {
+    PUSHER_ASSERT(client->phase == PSH_UPGRADING && client->stream);
     enum psh_ws_result result = psh_ws_upgrade(&client->ws);
     int status = client->ws.head.status;
     if (result == PSH_WS_MESSAGE) psh_client_signal(client, PSH_UPGRADED);
@@ -3703,6 +3749,7 @@ static void psh_client_upgrade(pusher_client *client)
 
 static void psh_client_bytes(pusher_client *client)
 {
+    PUSHER_ASSERT(client->stream);
     client->last_received = client->now;
     client->pong_by = PSH_NEVER;
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
@@ -3769,6 +3816,7 @@ static void psh_client_progress(pusher_client *client)
 
 static void psh_client_timeout(pusher_client *client, const char *what)
 {
+    PUSHER_ASSERT(what);
     psh_env_add(psh_client_say_where(client), what);
     psh_client_fail(client, PUSHER_ERR_TIMEOUT, 0, PSH_URGE_SOON, false);
 }
@@ -4031,6 +4079,7 @@ static char *psh_client_join(const struct psh_env *env, const char *a, const cha
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
 {
+    PUSHER_ASSERT(o->key && (o->host || o->cluster));
     const struct psh_env *env = &client->env;
     char tail[16];
     struct psh_text text;
