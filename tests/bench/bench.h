@@ -420,22 +420,31 @@ static inline void bench_serve(bench_wire *wire)
 }
 
 typedef struct bench_cost {
-    double total_ns, worst_ns; /* inside pusher_poll() */
+    double total_ns, worst_ns; /* inside pusher_poll()          */
     size_t polls;
+    uint64_t worst_bytes; /* read, or written, in one poll */
 } bench_cost;
 
 /* Polls until connected, with so many subscriptions acknowledged and all answers read. */
 static inline bench_cost bench_settle(pusher_client *client, bench_wire *wire, size_t channels)
 {
-    bench_cost cost = {0, 0, 0};
+    bench_cost cost = {0, 0, 0, 0};
+    pusher_stats before, after;
+    pusher_get_stats(client, &before);
     for (;;) {
-        uint64_t start = bench_ns();
+        uint64_t start = bench_ns(), bytes;
         double took;
         pusher_poll(client, ++wire->now_ms);
         took = (double)(bench_ns() - start);
         cost.total_ns += took;
         cost.worst_ns = took > cost.worst_ns ? took : cost.worst_ns;
         cost.polls++;
+        pusher_get_stats(client, &after);
+        bytes = after.bytes_received - before.bytes_received;
+        cost.worst_bytes = bytes > cost.worst_bytes ? bytes : cost.worst_bytes;
+        bytes = after.bytes_sent - before.bytes_sent;
+        cost.worst_bytes = bytes > cost.worst_bytes ? bytes : cost.worst_bytes;
+        before = after;
         bench_serve(wire);
         if (pusher_get_state(client) == PUSHER_CONNECTED && wire->server.out.len == 0 &&
             wire->server.subscriptions >= channels)

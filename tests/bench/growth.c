@@ -90,6 +90,7 @@ typedef struct comeback {
     bench_count count;
     size_t channels;
     double worst_ns;
+    uint64_t worst_bytes;
     size_t polls;
 } comeback;
 
@@ -108,6 +109,7 @@ static double run_reconnect(void *context)
         PUSHER_SUBSCRIBED)
         bench_die("channels did not come back");
     c->worst_ns = cost.worst_ns > c->worst_ns ? cost.worst_ns : c->worst_ns;
+    c->worst_bytes = cost.worst_bytes > c->worst_bytes ? cost.worst_bytes : c->worst_bytes;
     c->polls = cost.polls;
     return cost.total_ns;
 }
@@ -133,6 +135,9 @@ static void reconnecting(void)
                   comebacks[i].worst_ns / 1e3);
     bench_row("reconnect", sides[1].median / sides[0].median, BENCH_AT_MOST, 2.2,
               "time of 10 000 channels to that of 5 000");
+    bench_row("reconnect", (double)comebacks[1].worst_bytes / 65536, BENCH_AT_MOST, 1,
+              "most bytes read or written in one poll %" PRIu64 " of a budget of 65536",
+              comebacks[1].worst_bytes);
     for (size_t i = 0; i < 2; i++)
         pusher_destroy(comebacks[i].client);
 }

@@ -138,6 +138,7 @@ typedef struct bench_sender {
     bench_bytes block;
     int peer;
     size_t times; /* how often the block is still to be sent; 0 = at rest */
+    size_t piece; /* bytes in one send()                                  */
     bool stop;
 } bench_sender;
 
@@ -146,14 +147,16 @@ static inline void *bench_sender_main(void *context)
     bench_sender *sender = (bench_sender *)context;
     pthread_mutex_lock(&sender->lock);
     while (!sender->stop) {
-        size_t times = sender->times;
+        size_t times = sender->times, len = sender->block.len, piece = sender->piece;
         if (times == 0) {
             pthread_cond_wait(&sender->changed, &sender->lock);
             continue;
         }
         pthread_mutex_unlock(&sender->lock);
         for (size_t i = 0; i < times; i++)
-            bench_send_all(sender->peer, sender->block.at, sender->block.len);
+            for (size_t at = 0; at < len; at += piece)
+                bench_send_all(sender->peer, sender->block.at + at,
+                               len - at < piece ? len - at : piece);
         pthread_mutex_lock(&sender->lock);
         sender->times = 0;
         pthread_cond_broadcast(&sender->changed);
@@ -172,14 +175,16 @@ static inline void bench_sender_start(bench_sender *sender, bench_bytes block)
         bench_die("no thread");
 }
 
-/* Starts sending to peer, after what was asked for before has been sent. */
-static inline void bench_flood(bench_sender *sender, int peer, size_t times)
+/* Starts sending the block to peer, so many times and with so many bytes in one send(), after what
+   was asked for before has been sent. */
+static inline void bench_flood(bench_sender *sender, int peer, size_t times, size_t piece)
 {
     pthread_mutex_lock(&sender->lock);
     while (sender->times > 0)
         pthread_cond_wait(&sender->changed, &sender->lock);
     sender->peer = peer;
     sender->times = times;
+    sender->piece = piece;
     pthread_cond_broadcast(&sender->changed);
     pthread_mutex_unlock(&sender->lock);
 }

@@ -25,7 +25,7 @@ static void flooded(bench_sender *sender, uint32_t budget, uint32_t shown)
     client = bench_net_client(options, CHANNELS, &count, &peer);
     pusher_get_stats(client, &stats);
     bytes = stats.bytes_received;
-    bench_flood(sender, peer, times);
+    bench_flood(sender, peer, times, sender->block.len);
     while (count.events < times * BLOCK) {
         uint64_t start = bench_ns(), events = count.events;
         double ns;
