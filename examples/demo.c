@@ -38,6 +38,7 @@
 #define WARM_UP_MS    500  /* after connecting; then an event may not allocate any more */
 #define SHOW_EVERY_MS 1000 /* of a channel's events one line a second: the demo is to be read */
 #define MAX_CHANNELS  2
+#define STEPS         3 /* of the script: give back, kill, restart */
 
 struct channel {
     const char *name;
@@ -51,8 +52,8 @@ static struct {
     uint64_t start_us;
     struct channel channels[MAX_CHANNELS];
     int channel_count;
-    int step; /* of the script */
-    bool joined_told;
+    int step; /* how many of the script's have been done */
+    bool joined_told, refused;
     uint64_t connected_ms;  /* since when */
     uint32_t calls;         /* of pusher_subscribe */
     uint32_t events;        /* the application's, all ... */
@@ -180,16 +181,17 @@ static void counting_free(void *memory, void *user_data)
 
 static void on_state(pusher_client *client, pusher_state now, pusher_state before, void *user_data)
 {
+    const char *socket_id = pusher_socket_id(client); /* NULL unless connected */
     int i;
     (void)user_data;
-    say("state", "%s -> %s", pusher_state_name(before), pusher_state_name(now));
+    say("state", "%s -> %s%s%s", pusher_state_name(before), pusher_state_name(now),
+        socket_id != NULL ? ", socket id " : "", socket_id != NULL ? socket_id : "");
     if (now != PUSHER_CONNECTED) return;
     demo.connected_ms = since_start_ms();
     for (i = 0; i < demo.channel_count; i++) { /* show the first event at once */
         demo.channels[i].shown_ms = 0;
         demo.channels[i].not_shown = 0;
     }
-    say("note", "socket id %s", pusher_socket_id(client));
 }
 
 static void on_error(pusher_client *client, const pusher_error *error, void *user_data)
@@ -214,11 +216,11 @@ static void on_joined(pusher_client *client, const pusher_event *event, void *us
     for (i = 0; i < demo.channel_count; i++) {
         if (pusher_channel_state(client, demo.channels[i].handle) != PUSHER_SUBSCRIBED) return;
     }
-    if (demo.joined_told) return;
+    if (demo.joined_told) return; /* only the first time */
     demo.joined_told = true;
     pusher_get_stats(client, &stats);
-    say("note", "subscribed %u times, sent %u messages: %s has %u references", (unsigned)demo.calls,
-        (unsigned)stats.messages_sent, demo.channels[0].name,
+    say("note", "calls of subscribe: %u, messages sent: %u, references to %s: %u",
+        (unsigned)demo.calls, (unsigned)stats.messages_sent, demo.channels[0].name,
         (unsigned)pusher_channel_references(client, demo.channels[0].handle));
 }
 
@@ -237,8 +239,8 @@ static void on_event(pusher_client *client, const pusher_event *event, void *use
     if (channel->not_shown == 0) {
         say("event", "%-8s %s %.60s", event->channel_name, event->name, event->data);
     } else {
-        say("event", "%-8s %s %.60s  (and %u since the last line)", event->channel_name,
-            event->name, event->data, (unsigned)channel->not_shown);
+        say("event", "%-8s %s %.60s  (+%u not shown)", event->channel_name, event->name,
+            event->data, (unsigned)channel->not_shown);
     }
     channel->shown_ms = now_ms;
     channel->not_shown = 0;
@@ -268,7 +270,7 @@ static void poll_measured(void)
     fflush(stdout);
 }
 
-/* What happens when. Returns false if it could not be done. */
+/* What happens when. Returns false if the server does not start again. */
 static bool play_script(const char *program, unsigned port)
 {
     uint64_t now_ms = since_start_ms();
@@ -276,7 +278,7 @@ static bool play_script(const char *program, unsigned port)
     if (demo.step == 0 && now_ms >= GIVE_BACK_MS) {
         demo.step++;
         pusher_unsubscribe(demo.client, first->handle);
-        say("note", "gave one reference to %s back, %u left: its events go on", first->name,
+        say("note", "gave one reference to %s back, %u left, so the channel stays", first->name,
             (unsigned)pusher_channel_references(demo.client, first->handle));
     }
     if (program == NULL) return true;
@@ -285,40 +287,36 @@ static bool play_script(const char *program, unsigned port)
         say("note", "killing the server");
         stop_server();
     } else if (demo.step == 2 && now_ms >= RESTART_MS) {
-        demo.step++;
         demo.events_before = demo.events; /* not at the kill: what had arrived was still to read */
         say("note", "starting the server again on port %u", port);
-        return start_server(program, port) == port;
+        if (start_server(program, port) != port) return false;
+        demo.step++;
     }
     return true;
 }
 
-static bool run(const char *program, unsigned port, uint64_t end_ms)
+static void run(const char *program, unsigned port, uint64_t end_ms)
 {
     while (!stop_asked && since_start_ms() < end_ms) {
         poll_measured();
-        if (pusher_get_state(demo.client) == PUSHER_FAILED) return false;
-        if (!play_script(program, port)) {
-            say("error", "%s does not start", program);
-            return false;
-        }
+        demo.refused = pusher_get_state(demo.client) == PUSHER_FAILED;
+        if (demo.refused || !play_script(program, port)) return;
         pusher_sockets_wait(demo.client, 20);
     }
-    return true;
 }
 
-static void print_summary(bool restarted)
+static void print_summary(const char *shortcoming)
 {
     pusher_stats stats;
     int i;
     pusher_get_stats(demo.client, &stats);
     puts("\nsummary");
     printf("  events                 %u", (unsigned)demo.events);
-    if (restarted) {
+    if (demo.step == STEPS) {
         printf("  (%u before the server's restart, %u after)", (unsigned)demo.events_before,
                (unsigned)(demo.events - demo.events_before));
     }
-    printf("\n  reconnects             %u  (%u connections, %u attempts)\n",
+    printf("\n  reconnects             %u  (connections: %u, attempts: %u)\n",
            stats.connections > 0 ? (unsigned)stats.connections - 1 : 0, (unsigned)stats.connections,
            (unsigned)stats.attempts);
     printf("  worst poll             %lu us\n", (unsigned long)demo.worst_poll_us);
@@ -335,7 +333,10 @@ static void print_summary(bool restarted)
         printf(" %s %u", demo.channels[i].name,
                (unsigned)pusher_channel_references(demo.client, demo.channels[i].handle));
     }
-    putchar('\n');
+    if (shortcoming == NULL)
+        puts("\n  all well");
+    else
+        printf("\n  NOT as it should be: %s\n", shortcoming);
 }
 
 static bool subscribe(const char *name, int times)
@@ -433,19 +434,25 @@ static bool create_client(const struct arguments *args)
     return demo.client != NULL;
 }
 
-/* Did it do what it is to show? */
-static bool is_success(bool restarted, bool ended_well)
+/* NULL if the run has shown what it is to show. */
+static const char *what_is_wrong(bool with_restart)
 {
     pusher_stats stats;
     pusher_get_stats(demo.client, &stats);
-    if (!ended_well || stats.connections == 0 || demo.steady_allocations > 0) return false;
-    if (!restarted) return true;
-    return demo.events_before > 0 && demo.events > demo.events_before && demo.steady_events > 0;
+    if (stats.connections == 0) return "never connected";
+    if (demo.refused) return "the server refused for good";
+    if (demo.steady_allocations > 0) return "handling events allocated memory";
+    if (!with_restart) return NULL; /* of somebody else's channel we cannot know */
+    if (demo.step < STEPS) return "it ended before the server was back";
+    if (demo.events_before == 0) return "no events before the restart";
+    if (demo.events == demo.events_before) return "no events after the restart";
+    if (demo.steady_events == 0) return "no events in the steady state";
+    return NULL;
 }
 
 static bool run_demo(const struct arguments *args)
 {
-    bool ended_well, success;
+    const char *shortcoming;
     if (!create_client(args)) return false;
     demo.start_us = now_us();
     if (!subscribe(args->program != NULL ? "chat" : args->channel, 2) ||
@@ -456,17 +463,18 @@ static bool run_demo(const struct arguments *args)
     pusher_bind(demo.client, PUSHER_ALL, "pusher:subscription_succeeded", on_joined, NULL);
     pusher_connect(demo.client);
     say("note", "server %s port %u, key %s", args->host, args->port, args->key);
+    if (args->program == NULL)
+        say("note", "trigger an event on channel %s, and it appears here", args->channel);
 
-    ended_well = run(args->program, args->port,
-                     args->program != NULL ? END_MS : 1000u * (uint64_t)args->seconds);
+    run(args->program, args->port,
+        args->program != NULL ? END_MS : 1000u * (uint64_t)args->seconds);
 
     pusher_disconnect(demo.client); /* a goodbye, sent by one more poll */
     pusher_poll(demo.client, pusher_sockets_now_ms());
-    success = is_success(args->program != NULL, ended_well);
-    print_summary(args->program != NULL);
-    printf("  %s\n", success ? "all well" : "NOT what this demo is to show");
+    shortcoming = what_is_wrong(args->program != NULL);
+    print_summary(shortcoming);
     pusher_destroy(demo.client);
-    return success;
+    return shortcoming == NULL;
 }
 
 int main(int argc, char **argv)

@@ -4,7 +4,7 @@
  *     cc -I. -o hello examples/hello.c -lwslay -lmbedcrypto -lpthread
  *     ./hello [HOST [PORT [KEY [CHANNEL]]]]        default: 127.0.0.1 6001 app-key chat
  *
- * It runs until you stop it with Ctrl-C, and comes back by itself when the server does.
+ * It runs until you stop it with Ctrl-C. When the server goes away, it comes back with it.
  */
 #define PUSHER_IMPLEMENTATION
 #define PUSHER_SOCKETS
@@ -39,9 +39,11 @@ int main(int argc, char **argv)
     if (channel.id == 0) return fprintf(stderr, "%s\n", pusher_last_error(client)->message), 1;
     pusher_bind_all(client, channel, on_event, NULL);
     pusher_connect(client);
-    for (;;) { /* a game would draw its frame here instead of waiting */
+    while (pusher_get_state(client) != PUSHER_FAILED) { /* a wrong key, say: on_error told */
         pusher_poll(client, pusher_sockets_now_ms());
         fflush(stdout);
-        pusher_sockets_wait(client, 1000);
+        pusher_sockets_wait(client, 1000); /* a game would draw its frame instead */
     }
+    pusher_destroy(client);
+    return 1;
 }

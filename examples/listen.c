@@ -352,7 +352,7 @@ int main(int argc, char **argv)
     catch_signals();
     pusher_connect(client);
     status = listen_on(client, keep, last_error);
-    leave(client);
+    if (pusher_get_state(client) != PUSHER_FAILED) leave(client);
     pusher_destroy(client);
     return status;
 }
