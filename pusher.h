@@ -312,7 +312,7 @@ typedef struct pusher_options {
     uint32_t max_message_bytes;      /* 65536: largest message taken; at least 512              */
     uint32_t max_output_bytes;       /* 12288: bytes waiting to be sent; at least 1024          */
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
-    uint32_t max_channels;           /* 1048576                                                 */
+    uint32_t max_channels;           /* 1048576; at most 16777216                               */
 } pusher_options;
 
 /* ---- a client's life ----------------------------------------------------------------------- */
@@ -1536,6 +1536,7 @@ static void psh_table_remove(struct psh_table *table, uint32_t index)
 {
     psh_table_unindex(table, index);
     struct psh_entry *entry = psh_table_at(table, index);
+    PUSHER_ASSERT(entry->references == 0);
     psh_env_free(table->pool.env, entry->name);
     entry->name = NULL;
     psh_env_pool_give(&table->pool, index);
@@ -1871,7 +1872,7 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
     if (byte == '\r') {
         http->cr = true;
     } else if (http->line_len < sizeof http->line - 1) {
-        http->line[http->line_len++] = (char)byte;
+        http->line[http->line_len++] = (char)(byte < 0x80 ? byte : '?');
     } else {
         http->cut = true;
     }
@@ -2656,7 +2657,9 @@ static bool psh_sockets_try_next(struct psh_socket *s)
 #if defined(SO_NOSIGPIPE)
         (void)setsockopt(s->fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
 #endif
-        if (connect(s->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS) return true;
+        if (connect(s->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS ||
+            errno == EINTR)
+            return true;
         s->error = psh_sockets_reason(errno);
     }
     return false;
@@ -3025,7 +3028,13 @@ enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART 
 /* How a failure wants the next attempt. */
 enum psh_urge { PSH_URGE_SOON = 0, PSH_URGE_LATER, PSH_URGE_NOW, PSH_URGE_STOP };
 
-enum { PSH_LINGER_MS = 1000, PSH_LATE_MS = 5000, PSH_LOOKUP_MS = 10, PSH_ERROR_MS = 2000 };
+enum {
+    PSH_LINGER_MS = 1000, /* for the other side to end the stream after our close frame */
+    PSH_JUMP_MS = 5000,   /* a poll as late as this means that the clock, or the program, slept */
+    PSH_LOOKUP_MS = 10,   /* how often a look-up is asked for its answer */
+    PSH_ERROR_MS = 2000,  /* a close without a code this soon after an error event has its code */
+    PSH_LATE_BATCH = 256  /* unanswered subscriptions reported in one poll */
+};
 
 struct pusher_client {
     struct psh_env env;
@@ -3258,22 +3267,6 @@ static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind
     else client->stats.events_unbound++;
 }
 
-/* A message of our own making, for what the server does not say. */
-static void psh_client_emit_own(pusher_client *client, uint32_t index, enum psh_kind kind,
-                                const char *data)
-{
-    struct psh_envelope envelope;
-    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
-    memset(&envelope, 0, sizeof envelope);
-    envelope.event.at = "";
-    envelope.channel.at = entry->name;
-    envelope.channel.len = entry->name_len;
-    envelope.channel.string = true;
-    envelope.data.at = envelope.data.raw = data;
-    envelope.data.len = envelope.data.raw_len = strlen(data);
-    psh_client_emit(client, index, kind, &envelope);
-}
-
 /* -- the connection -- */
 
 static void psh_client_drop(pusher_client *client)
@@ -3284,7 +3277,7 @@ static void psh_client_drop(pusher_client *client)
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
     client->pong_owed = false;
-    client->pong_by = PSH_NEVER;
+    client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
 
@@ -3453,6 +3446,7 @@ static void psh_client_pump(pusher_client *client)
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
     char frame[320];
     struct psh_text text;
+    psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
     if (client->pong_owed &&
         psh_ws_send_text(&client->ws, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1)) {
@@ -3525,19 +3519,22 @@ static void psh_client_output(pusher_client *client)
 
 /* -- input -- */
 
+/* The server's no to a subscription; an error that names no channel is told as the channel's. */
 static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
 {
     PUSHER_ASSERT(index != PSH_NONE);
     struct psh_text *say = psh_client_say(client);
+    struct psh_envelope told = *envelope;
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
-    psh_env_add(say, psh_client_at(client, index)->entry.name);
+    told.channel.at = psh_client_at(client, index)->entry.name;
+    told.channel.string = true;
+    psh_env_add(say, told.channel.at);
     psh_env_add(say, ": the server refused the subscription: ");
     psh_client_say_code(say, error->code, error->message);
     psh_client_report(client, PUSHER_ERR_SERVER, error->code, index);
-    if (envelope) psh_client_emit(client, index, PSH_KIND_REFUSED, envelope);
-    else psh_client_emit_own(client, index, PSH_KIND_REFUSED, "{\"type\":\"ServerError\"}");
+    psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
 /* Which subscription an error is about, if it is one that waits for its answer. */
@@ -3566,7 +3563,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
     }
     uint32_t index = psh_client_accused(client, error.message, envelope);
     if (index != PSH_NONE) {
-        psh_client_refused(client, index, &error, NULL);
+        psh_client_refused(client, index, &error, envelope);
         return;
     }
     client->error_code = error.code;
@@ -3633,9 +3630,9 @@ static void psh_client_on_envelope(pusher_client *client, const struct psh_envel
     case PSH_KIND_ERROR: psh_client_on_error(client, envelope); break;
     case PSH_KIND_PING: client->pong_owed = true; break;
     case PSH_KIND_PONG:
-        if (client->pinged_at)
+        if (client->pinged_at != PSH_NEVER)
             client->stats.round_trip_ms = (uint32_t)(client->now - client->pinged_at);
-        client->pinged_at = 0;
+        client->pinged_at = PSH_NEVER;
         break;
     case PSH_KIND_INTERNAL: break;
     case PSH_KIND_EVENT:
@@ -3663,12 +3660,15 @@ static void psh_client_on_message(pusher_client *client, const char *text, size_
         psh_client_on_envelope(client, &envelope);
         return;
     }
-    struct psh_text *say = psh_client_say_where(client);
+    struct psh_text *say = psh_client_say_where(client), excerpt;
+    char start[64];
+    psh_env_text(&excerpt, start, sizeof start);
+    psh_env_add_foreign(&excerpt, text, len);
     client->stats.messages_bad++;
     psh_env_add(say, "a message that is ");
     psh_env_add(say, wrong);
     psh_env_add(say, " was ignored: ");
-    psh_env_add_foreign(say, text, len < 64 ? len : 64);
+    psh_env_add(say, start);
     psh_client_report(client, PUSHER_ERR_PARSE, 0, PSH_NONE);
 }
 
@@ -3838,16 +3838,31 @@ static uint64_t psh_client_answer_at(const pusher_client *client)
     return left > UINT32_MAX / 2 ? client->now : client->now + left;
 }
 
+/* Tells the handlers in a message of our own making, for the server said nothing. */
+static void psh_client_tell_late(pusher_client *client, uint32_t index)
+{
+    static const char data[] = "{\"type\":\"Timeout\"}";
+    struct psh_envelope envelope;
+    struct psh_text *say = psh_client_say(client);
+    memset(&envelope, 0, sizeof envelope);
+    envelope.event.at = "";
+    envelope.channel.at = psh_client_at(client, index)->entry.name;
+    envelope.channel.string = true;
+    envelope.data.at = envelope.data.raw = data;
+    envelope.data.len = envelope.data.raw_len = sizeof data - 1;
+    psh_env_add(say, envelope.channel.at);
+    psh_env_add(say, ": the server has not answered the subscription");
+    psh_client_report(client, PUSHER_ERR_TIMEOUT, 0, index);
+    psh_client_emit(client, index, PSH_KIND_REFUSED, &envelope);
+}
+
+/* Not more than a frame can bear; the rest falls due in the next poll. */
 static void psh_client_unanswered(pusher_client *client)
 {
-    while (client->phase == PSH_ONLINE && psh_client_answer_at(client) <= client->now) {
+    for (int told = 0; told < PSH_LATE_BATCH; told++) {
+        if (client->phase != PSH_ONLINE || psh_client_answer_at(client) > client->now) return;
         uint32_t index = client->work[PSH_WORK_WAIT].first - 1;
-        if (!psh_client_sub(client, index, PSH_SUB_LATE)) continue;
-        struct psh_text *say = psh_client_say(client);
-        psh_env_add(say, psh_client_at(client, index)->entry.name);
-        psh_env_add(say, ": the server has not answered the subscription");
-        psh_client_report(client, PUSHER_ERR_TIMEOUT, 0, index);
-        psh_client_emit_own(client, index, PSH_KIND_REFUSED, "{\"type\":\"Timeout\"}");
+        if (psh_client_sub(client, index, PSH_SUB_LATE)) psh_client_tell_late(client, index);
     }
 }
 
@@ -3900,7 +3915,7 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
         return;
     }
     uint64_t due = psh_client_due(client);
-    if (due != PSH_NEVER && now > due && now - due > PSH_LATE_MS) {
+    if (due != PSH_NEVER && now > due && now - due > PSH_JUMP_MS) {
         client->offset -= now - client->now;
         client->now_wanted = true;
         return;
@@ -4035,6 +4050,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
         return "options.max_output_bytes is too small for the upgrade request";
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
+    if (o->max_channels > 1u << 24) return "options.max_channels is over 16777216";
     return NULL;
 }
 
@@ -4119,7 +4135,8 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->max_channels = psh_client_or(o->max_channels, 1048576);
     if (client->subscribe_timeout_ms > INT32_MAX) client->subscribe_timeout_ms = INT32_MAX;
     client->activity_ms = client->activity_timeout_ms;
-    client->unavailable_at = client->pong_by = client->deadline = client->retry_at = PSH_NEVER;
+    client->unavailable_at = client->deadline = client->retry_at = PSH_NEVER;
+    client->pong_by = client->pinged_at = PSH_NEVER;
 }
 
 /* Everything but the memory of the client itself. PUSHER_OK, or why not. */
