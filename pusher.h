@@ -4057,8 +4057,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
 static const char *psh_client_bad_hooks(const pusher_options *o)
 {
     const pusher_transport *t = &o->transport;
-    if (o->tls.mode == PUSHER_TLS_ON) return "options.tls: TLS is not in this version";
-    if (o->tls.mode != PUSHER_TLS_OFF && o->tls.mode != PUSHER_TLS_DEFAULT)
+    if (o->tls.mode < PUSHER_TLS_DEFAULT || o->tls.mode > PUSHER_TLS_ON)
         return "options.tls.mode is not a pusher_tls_mode";
     if (!t->open_fn)
         return "options.transport is needed: define PUSHER_SOCKETS, or give your own";
@@ -4209,6 +4208,8 @@ PUSHER_DEF pusher_client *pusher_create(const pusher_options *options, pusher_er
 #endif
     const char *bad = psh_client_bad_options(&copy);
     if (bad) return psh_api_refuse(error, PUSHER_ERR_ARGUMENT, bad);
+    if (copy.tls.mode == PUSHER_TLS_ON)
+        return psh_api_refuse(error, PUSHER_ERR_UNSUPPORTED, "options.tls: no TLS in this version");
     psh_env_init(&env, &copy);
     pusher_client *client = (pusher_client *)psh_env_alloc(&env, sizeof *client);
     if (!client)
