@@ -282,7 +282,7 @@ static int listen_on(pusher_client *client, bool keep, const char *last_error)
         uint64_t now_ms = pusher_sockets_now_ms();
         pusher_poll(client, now_ms);
         if (ferror(stdout)) {
-            perror("listen: cannot write");
+            fputs("listen: cannot write to standard output\n", stderr);
             return 1;
         }
         if (pusher_get_state(client) == PUSHER_FAILED) {

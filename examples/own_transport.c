@@ -9,6 +9,7 @@
  * stream, randomness, a clock and memory out of one fixed block. PORT: marks what a console, an
  * RTOS or a TLS library would do instead. RULE: marks what pusher.h relies on.
  */
+#define _DEFAULT_SOURCE 1 /* POSIX for this file even with -std=c99; pusher.h needs none */
 #define PUSHER_IMPLEMENTATION
 #include "pusher.h"
 #include <arpa/inet.h>
@@ -159,7 +160,8 @@ static uint64_t clock_ms(void)
 
 /* The block is a row of pieces, each headed by a cell that tells its length: first fit, and
    neighbours that are both free become one. Slow for thousands of pieces, fine for a client's
-   few dozen, which it takes at create, subscribe and bind and not while events flow. */
+   few dozen, which it takes at create, subscribe and bind and not while events flow. Only wslay's
+   block of about 4 KiB a connection comes from malloc. */
 typedef union cell {
     struct {
         size_t cells; /* of this piece, this one included */
