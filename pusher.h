@@ -193,8 +193,8 @@ PUSHER_DEF const char *pusher_state_name(pusher_state state);       /* "connecte
 
 /* ---- events -------------------------------------------------------------------------------- */
 
-/* Valid during the callback only; copy what you keep. Text is UTF-8 and NUL-terminated; where the
-   sender wrote \u0000 it holds that byte too, and the lengths tell. */
+/* Valid during the callback only; copy what you keep. Text is UTF-8 and NUL-terminated. data may
+   hold NUL bytes of its own (\u0000 in JSON): data_len counts them. */
 typedef struct pusher_event {
     pusher_channel channel;   /* none if the event has no channel, or one not subscribed here   */
     const char *channel_name; /* "" when the event has no channel                               */
@@ -3203,7 +3203,7 @@ static struct psh_text *psh_client_say_where(pusher_client *client)
 {
     static const char *const steps[PSH_PHASES] = {
         "idle", "connecting", "upgrading to WebSocket", "waiting for connection_established",
-        "connected", "closing", "closing", "waiting"};
+        "while connected", "closing", "closing", "waiting"};
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, client->authority);
     psh_env_add(say, client->port == 80 ? ":80: " : ": ");
