@@ -42,30 +42,6 @@ void *realloc(void *memory, size_t size)
 #define MALLOC_COUNTED false
 #endif
 
-typedef struct ours {
-    uint64_t calls;
-    size_t bytes;
-} ours;
-
-static unsigned char arena[1 << 20]; /* so that none of the library's own goes through malloc */
-
-static void *take(size_t size, void *user_data)
-{
-    static size_t used;
-    ours *o = (ours *)user_data;
-    void *memory = arena + used;
-    if (size > sizeof arena - used - 16) return NULL;
-    used = (used + size + 15) / 16 * 16;
-    o->calls++;
-    o->bytes += size;
-    return memory;
-}
-
-static void forget(void *memory, void *user_data)
-{
-    (void)memory, (void)user_data;
-}
-
 int main(void)
 {
     static bench_wire wire;
@@ -73,20 +49,19 @@ int main(void)
     size_t messages = bench_pick(200000, 20000);
     bench_bytes block = bench_messages(BLOCK, CHANNELS);
     bench_count count = {0, 0};
-    ours mine = {0, 0}, before;
+    bench_arena mine = {NULL, 0, 0, 0, 0}, before;
     uint64_t calls, before_calls, peer_calls;
     size_t before_bytes, created;
     double own, others;
     pusher_options options = bench_options(&wire);
     pusher_client *client;
 
-    bench_add(&wire.sent, arena, 4096); /* the server's buffers, so that they do not count */
-    bench_add(&wire.server.in, arena, 4096);
-    bench_add(&wire.server.out, arena, 4096);
+    /* The server's buffers, before the counting begins. */
+    bench_add(&wire.sent, block.at, 4096);
+    bench_add(&wire.server.in, block.at, 4096);
+    bench_add(&wire.server.out, block.at, 4096);
     wire.sent.len = wire.server.in.len = wire.server.out.len = 0;
-    options.allocator.alloc_fn = take;
-    options.allocator.free_fn = forget;
-    options.allocator.user_data = &mine;
+    bench_arena_use(&options, &mine, (size_t)1 << 20);
 
     before_bytes = malloc_bytes;
     client = bench_create(&options);
@@ -127,6 +102,7 @@ int main(void)
                   "%.3f of ours an event; malloc is counted with glibc only", own);
 
     pusher_destroy(client);
+    free(mine.memory);
     free(block.at);
     return 0;
 }

@@ -474,6 +474,47 @@ static inline void bench_stream(pusher_client *client, bench_wire *wire, uint64_
         bench_die("the connection was lost: %s", pusher_last_error(client)->message);
 }
 
+/* ---- an allocator that counts and never gives back ---------------------------------------- */
+
+/* For a measurement that must not see malloc, nor pages that the system clears on first use. Set
+   used to 0 to begin again. */
+typedef struct bench_arena {
+    unsigned char *memory;
+    size_t size, used;
+    uint64_t calls;
+    size_t bytes; /* asked for */
+} bench_arena;
+
+static inline void *bench_arena_alloc(size_t size, void *user_data)
+{
+    bench_arena *arena = (bench_arena *)user_data;
+    void *memory = arena->memory + arena->used;
+    if (size > arena->size - arena->used - 16)
+        bench_die("an arena of %zu bytes is too small", arena->size);
+    arena->used = (arena->used + size + 15) / 16 * 16;
+    arena->calls++;
+    arena->bytes += size;
+    return memory;
+}
+
+static inline void bench_arena_free(void *memory, void *user_data)
+{
+    (void)memory, (void)user_data;
+}
+
+static inline void bench_arena_use(pusher_options *options, bench_arena *arena, size_t size)
+{
+    if (!arena->memory) {
+        arena->memory = (unsigned char *)bench_alloc(size);
+        arena->size = size;
+        memset(arena->memory, 1, size);
+    }
+    arena->used = 0;
+    options->allocator.alloc_fn = bench_arena_alloc;
+    options->allocator.free_fn = bench_arena_free;
+    options->allocator.user_data = arena;
+}
+
 /* ---- the messages -------------------------------------------------------------------------- */
 
 #define BENCH_ENVELOPE 180 /* bytes, as pusher.com sends them: data is JSON inside a string */

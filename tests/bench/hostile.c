@@ -6,7 +6,7 @@
  */
 #include "bench.h"
 
-enum { LIMIT = 16 * 1024 * 1024 };
+enum { LIMIT = 16 * 1024 * 1024, ARENA = 4 * LIMIT };
 
 typedef void (*make_fn)(bench_bytes *bytes, size_t n);
 
@@ -180,6 +180,7 @@ static int send_nothing(void *stream, const void *buf, size_t len)
 /* A new client each time: what one input leaves behind is not the next one's cost. */
 static double run(void *context)
 {
+    static bench_arena arena;
     attack *a = (attack *)context;
     bench_wire wire;
     bench_count count = {0, 0};
@@ -188,6 +189,7 @@ static double run(void *context)
     double total = 0;
     memset(&wire, 0, sizeof wire);
     options.max_message_bytes = (uint32_t)a->limit;
+    bench_arena_use(&options, &arena, ARENA);
     if (a->stuck) options.transport.send_fn = send_nothing;
     client = bench_create(&options);
     bench_subscribe_all(client, 1, &count);
