@@ -1,6 +1,6 @@
 #!/bin/bash
 # Compiles pusher.h in every way a program may: compilers, standards, optimisation, switches.
-# Prints the rows that fail and, last, "N passed, N failed".
+# Prints the rows that fail, its progress and, last, "N passed, N failed".
 # Usage: matrix.sh [WORD...]    only rows that hold one of the words, e.g. matrix.sh c++11 STATIC
 # Compilers that are not installed are left out; -m32 needs gcc-multilib.
 set -u
@@ -83,6 +83,8 @@ compile_row() {
     fi
     rm -f $objects "$out/$id.program"
     echo $ok >"$out/$id.row"
+    set -- "$out"/*.row
+    [ $(($# % 50)) -ne 0 ] || echo "compile: $# of $total rows"
     [ $ok = yes ] && rm -f "$log" && return
     echo "FAILED $action $files: $cc $flags"
     grep -E 'error|warning|not so|undefined' "$log" | head -4 | sed 's/^/         /'
@@ -91,7 +93,9 @@ export -f compile_row
 
 pattern=$(IFS='|'; echo "$*" | sed 's/+/\\+/g')
 rows >"$out/rows"
-grep -E -- "${pattern:-.}" "$out/rows" | tr '\n' '\0' |
+grep -E -- "${pattern:-.}" "$out/rows" >"$out/wanted"
+total=$(wc -l <"$out/wanted") && export total
+tr '\n' '\0' <"$out/wanted" |
     xargs -0 -n 1 -P "${JOBS:-$(nproc)}" bash -c 'compile_row "$1"' _
 cat "$out"/*.row 2>/dev/null |
     awk '/yes/ { p++ } /no/ { f++ } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }'
