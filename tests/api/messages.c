@@ -461,9 +461,10 @@ static void subscription_counts_of_every_shape(void **state)
 {
     (void)state;
     static const struct { const char *data; uint32_t count; } counts[] = {
-        { "\"{\\\"subscription_count\\\":3}\"", 3 }, { "{\"subscription_count\":4}", 4 },
-        { "{\"subscription_count\":0}", 0 },         { "{\"subscription_count\":999999999}",
-999999999 },
+        { "\"{\\\"subscription_count\\\":3}\"", 3 },
+        { "{\"subscription_count\":4}", 4 },
+        { "{\"subscription_count\":0}", 0 },
+        { "{\"subscription_count\":999999999}", 999999999 },
     };
     fake f;
     start(&f);
