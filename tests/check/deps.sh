@@ -10,7 +10,8 @@ scratch=$(mktemp -d) || exit 1
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 
-# group | what it is called | how to test it | apt | dnf | apk | pacman | brew       (- = not packaged)
+# group | what it is called | how to test it | apt | dnf | apk | pacman | brew       
+# - is not packaged, and a failure; ~ is not packaged, and then done without.
 # "c HEADER LIBS" compiles and links; "run COMMAND" is a command that must work.
 table='
 demo|a C compiler|run command -v $CC|gcc|gcc|gcc|gcc|gcc
@@ -31,12 +32,13 @@ coverage|gcovr|run command -v gcovr|gcovr|gcovr|gcovr|gcovr|gcovr
 interop|node|run command -v node|nodejs|nodejs|nodejs|nodejs|node
 interop|npm|run command -v npm|npm|npm|npm|npm|node
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
+bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~
+bench|khash.h, to compare with|c htslib/khash.h|libhts-dev|~|~|~|~
 '
 
-wanted() {
-    printf '%s\n' "$table" | while IFS='|' read -r group rest; do
-        case "$groups" in *" $group "*) [ -n "$group" ] && printf '%s\n' "$rest" ;; esac
-    done
+wanted() { # the lines of the groups asked for, but for what this machine's packages never have
+    printf '%s\n' "$table" | awk -F '|' -v groups="$groups" -v column=$((column + 1)) \
+        'NF > 1 && index(groups, " " $1 " ") && $column != "~" { sub(/^[a-z]*\|/, ""); print }'
 }
 
 # compile HEADERS -- LIBS: does a program with these headers link with these libraries?
@@ -75,17 +77,15 @@ everything_there() {
     [ -z "$headers" ] || compile $headers -- $libs
 }
 
-manager() {
+find_manager() {
     for m in apt-get dnf apk pacman brew; do command -v $m >/dev/null && { echo $m; return; }; done
 }
 
-missing() { # lines "what|package", with the column of this machine's package manager
-    case $1 in apt-get) column=3 ;; dnf) column=4 ;; apk) column=5 ;; pacman) column=6 ;; *) column=7 ;; esac
+missing() { # lines "what|package"
     while IFS= read -r line; do
-        what=${line%%|*}
         # shellcheck disable=SC2046
         works $(printf '%s\n' "$line" | cut -d'|' -f2) </dev/null ||
-            printf '%s|%s\n' "$what" "$(printf '%s\n' "$line" | cut -d'|' -f$column)"
+            printf '%s\n' "$line" | cut -d'|' -f1,$column
     done <"$scratch/wanted"
 }
 
@@ -112,11 +112,12 @@ refresh() {
     esac
 }
 
+manager=$(find_manager)
+case $manager in apt-get) column=3 ;; dnf) column=4 ;; apk) column=5 ;; pacman) column=6 ;; *) column=7 ;; esac
 wanted >"$scratch/wanted"
 everything_there && exit 0
 
-manager=$(manager)
-missing "${manager:-none}" >"$scratch/missing"
+missing >"$scratch/missing"
 [ -s "$scratch/missing" ] || { # each works alone: then it is the combination, and no package helps
     echo "deps: the parts are there one by one but do not link together; try: $CC ... $LDFLAGS" >&2
     exit 1
@@ -148,7 +149,7 @@ if ! as_root env DEBIAN_FRONTEND=noninteractive $command >"$scratch/log" 2>&1; t
         exit 1
     }
 fi
-missing "$manager" >"$scratch/missing"
+missing >"$scratch/missing"
 [ ! -s "$scratch/missing" ] && exit 0
 echo "deps: still missing after the installation: $(cut -d'|' -f1 "$scratch/missing" | paste -s -d' ' -)" >&2
 exit 1
