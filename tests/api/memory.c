@@ -3,8 +3,9 @@
 
 #include <wslay/wslay.h>
 
-/* malloc itself is counted too, for wslay and the C library may call it behind our allocator. */
-static uint64_t mallocs, malloc_bytes;
+/* malloc itself is counted too, for wslay and the C library may call it behind our allocator.
+   Volatile, for a compiler knows malloc and would take the counters to be as they were. */
+static volatile uint64_t mallocs, malloc_bytes;
 static bool can_count = true;
 
 #if defined(__SANITIZE_ADDRESS__)
