@@ -767,18 +767,22 @@ static uint64_t psh_codec_load64(const unsigned char *at)
 
 #define PSH_ROTATE(x, n) ((x) << (n) | (x) >> (64 - (n)))
 
-static void psh_codec_sipround(uint64_t v[4])
+#define PSH_SIPROUND(a, b, c, d)                                                                   \
+    do {                                                                                           \
+        a += b, b = PSH_ROTATE(b, 13) ^ a, a = PSH_ROTATE(a, 32);                                  \
+        c += d, d = PSH_ROTATE(d, 16) ^ c;                                                         \
+        a += d, d = PSH_ROTATE(d, 21) ^ a;                                                         \
+        c += b, b = PSH_ROTATE(b, 17) ^ c, c = PSH_ROTATE(c, 32);                                  \
+    } while (0)
+
+/* The last 0 to 7 bytes, and the length's low byte on top. */
+static uint64_t psh_codec_siptail(const unsigned char *at, size_t left, size_t len)
 {
-    v[0] += v[1];
-    v[1] = PSH_ROTATE(v[1], 13) ^ v[0];
-    v[0] = PSH_ROTATE(v[0], 32);
-    v[2] += v[3];
-    v[3] = PSH_ROTATE(v[3], 16) ^ v[2];
-    v[0] += v[3];
-    v[3] = PSH_ROTATE(v[3], 21) ^ v[0];
-    v[2] += v[1];
-    v[1] = PSH_ROTATE(v[1], 17) ^ v[2];
-    v[2] = PSH_ROTATE(v[2], 32);
+    PUSHER_ASSERT(left < 8 && left <= len);
+    uint64_t word = (uint64_t)len << 56;
+    if (left > 0 && len >= 8) return word | psh_codec_load64(at + left - 8) >> (64 - 8 * left);
+    for (size_t i = 0; i < left; i++) word |= (uint64_t)at[i] << (8 * i);
+    return word;
 }
 
 /* SipHash-1-3 (Aumasson, Bernstein): names may come from strangers, so the hash is keyed. */
@@ -786,34 +790,35 @@ static uint64_t psh_codec_hash(const uint64_t key[2], const char *text, size_t l
 {
     PUSHER_ASSERT(key && (text || len == 0));
     const unsigned char *at = (const unsigned char *)text;
-    uint64_t v[4] = {key[0] ^ UINT64_C(0x736f6d6570736575), key[1] ^ UINT64_C(0x646f72616e646f6d),
-                     key[0] ^ UINT64_C(0x6c7967656e657261), key[1] ^ UINT64_C(0x7465646279746573)};
-    uint64_t last = (uint64_t)len << 56;
+    uint64_t a = key[0] ^ UINT64_C(0x736f6d6570736575), b = key[1] ^ UINT64_C(0x646f72616e646f6d);
+    uint64_t c = key[0] ^ UINT64_C(0x6c7967656e657261), d = key[1] ^ UINT64_C(0x7465646279746573);
+    uint64_t word;
     size_t left = len;
     for (; left >= 8; left -= 8, at += 8) {
-        uint64_t word = psh_codec_load64(at);
-        v[3] ^= word;
-        psh_codec_sipround(v);
-        v[0] ^= word;
+        word = psh_codec_load64(at);
+        d ^= word;
+        PSH_SIPROUND(a, b, c, d);
+        a ^= word;
     }
-    for (size_t i = 0; i < left; i++) last |= (uint64_t)at[i] << (8 * i);
-    v[3] ^= last;
-    psh_codec_sipround(v);
-    v[0] ^= last;
-    v[2] ^= 0xFF;
-    psh_codec_sipround(v);
-    psh_codec_sipround(v);
-    psh_codec_sipround(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
+    word = psh_codec_siptail(at, left, len);
+    d ^= word;
+    PSH_SIPROUND(a, b, c, d);
+    a ^= word;
+    c ^= 0xFF;
+    PSH_SIPROUND(a, b, c, d);
+    PSH_SIPROUND(a, b, c, d);
+    PSH_SIPROUND(a, b, c, d);
+    return a ^ b ^ c ^ d;
 }
 
-/* UTF-8 (RFC 3629) byte by byte: no overlong forms, no surrogates, nothing over U+10FFFF. */
-struct psh_utf8 {
+/* UTF-8 (RFC 3629) byte by byte: no overlong forms, no surrogates, nothing over U+10FFFF.
+   Zeroed = ready. */
+struct psh_codec_utf8_state {
     unsigned char need;      /* continuation bytes still to come */
     unsigned char low, high; /* bounds of the next one */
 };
 
-static bool psh_codec_utf8_lead(struct psh_utf8 *state, unsigned char byte)
+static bool psh_codec_utf8_lead(struct psh_codec_utf8_state *state, unsigned char byte)
 {
     PUSHER_ASSERT(state->need == 0);
     if (byte < 0x80) return true;
@@ -824,7 +829,7 @@ static bool psh_codec_utf8_lead(struct psh_utf8 *state, unsigned char byte)
     return true;
 }
 
-static bool psh_codec_utf8_step(struct psh_utf8 *state, unsigned char byte)
+static bool psh_codec_utf8_step(struct psh_codec_utf8_state *state, unsigned char byte)
 {
     PUSHER_ASSERT(state->need <= 3);
     if (state->need == 0) return psh_codec_utf8_lead(state, byte);
@@ -836,7 +841,7 @@ static bool psh_codec_utf8_step(struct psh_utf8 *state, unsigned char byte)
 }
 
 /* The next len bytes. The text is whole when state->need is 0 afterwards. */
-static bool psh_codec_utf8(struct psh_utf8 *state, const void *bytes, size_t len)
+static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes, size_t len)
 {
     PUSHER_ASSERT(bytes || len == 0);
     const unsigned char *at = (const unsigned char *)bytes;
@@ -889,7 +894,7 @@ struct psh_json_check {
     bool key;                /* the string is a key */
     const char *word;        /* what is left of a literal */
     unsigned char objects[PSH_JSON_DEPTH / 8]; /* a bit for each level: is it an object? */
-    struct psh_utf8 utf8;
+    struct psh_codec_utf8_state utf8;
 };
 
 static bool psh_json_space(unsigned char byte)
@@ -1737,14 +1742,13 @@ static uint32_t psh_bind_dispatch(struct psh_bind *bind, const struct psh_handle
                                   const bool *stop)
 {
     PUSHER_ASSERT(bind->busy && event->name && event->name[name_len] == '\0');
+    const struct psh_list *lists[4] = {NULL, NULL, &everyone->all, &everyone->named};
     uint32_t fired = 0;
     bind->round++;
-    if (channel) {
-        fired += psh_bind_run(bind, &channel->all, name_len, client, event, stop);
-        fired += psh_bind_run(bind, &channel->named, name_len, client, event, stop);
-    }
-    fired += psh_bind_run(bind, &everyone->all, name_len, client, event, stop);
-    return fired + psh_bind_run(bind, &everyone->named, name_len, client, event, stop);
+    if (channel) lists[0] = &channel->all, lists[1] = &channel->named;
+    for (int i = channel ? 0 : 2; i < 4; i++)
+        if (lists[i]->first) fired += psh_bind_run(bind, lists[i], name_len, client, event, stop);
+    return fired;
 }
 
 static void psh_bind_free(struct psh_bind *bind)
@@ -1832,7 +1836,7 @@ static enum psh_http_result psh_http_status(struct psh_http *http)
         return PSH_HTTP_BAD;
     http->status = 0;
     for (size_t i = 9; i < 12; i++) {
-        if (!psh_json_digit((unsigned char)line[i])) return PSH_HTTP_BAD;
+        if (line[i] < '0' || line[i] > '9') return PSH_HTTP_BAD;
         http->status = http->status * 10 + (line[i] - '0');
     }
     if (line[12] != '\0' && line[12] != ' ') return PSH_HTTP_BAD;
@@ -1908,7 +1912,7 @@ struct psh_ws {
     size_t retry;              /* length of the write that must be repeated, or 0 */
     size_t max_message;
     uint64_t left;             /* of the current frame's payload */
-    struct psh_utf8 utf8;
+    struct psh_codec_utf8_state utf8;
     unsigned char message;     /* opcode of the message under way, or 0 */
     unsigned char opcode;      /* of the current frame */
     bool final, dead, random_failed;
@@ -1969,7 +1973,7 @@ static bool psh_ws_init(struct psh_ws *ws, const struct psh_env *env, size_t max
     ws->env = env;
     ws->max_message = max_message;
     ws->in.max = max_input;
-    ws->whole.max = max_message + PSH_JSON_SLACK;
+    ws->whole.max = max_message;
     ws->out_cap = max_output;
     ws->out = (unsigned char *)psh_env_alloc(env, max_output);
     return ws->out != NULL;
@@ -2239,7 +2243,7 @@ static bool psh_ws_code_allowed(uint16_t code)
 static enum psh_ws_result psh_ws_on_close(struct psh_ws *ws)
 {
     PUSHER_ASSERT(ws->control_len <= PSH_WS_CONTROL && !ws->close_seen);
-    struct psh_utf8 utf8;
+    struct psh_codec_utf8_state utf8;
     struct psh_text reason;
     memset(&utf8, 0, sizeof utf8);
     ws->close_seen = true;
@@ -4138,7 +4142,7 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->pong_by = client->pinged_at = PSH_NEVER;
 }
 
-/* Everything but the memory of the client itself. PUSHER_OK, or why not. */
+/* Everything but the memory of the client itself. */
 static pusher_result psh_client_init(pusher_client *client, const pusher_options *o)
 {
     uint64_t key[2];
@@ -4162,10 +4166,8 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
     return client->doomed ? PUSHER_ERR_RANDOM : PUSHER_OK;
 }
 
-// >>api
-/* Public functions: check the arguments, call one thing. */
-
-static const char *psh_api_fault(pusher_result result)
+/* A sentence for a result that needs none of its own. */
+static const char *psh_client_fault(pusher_result result)
 {
     switch (result) {
     case PUSHER_ERR_MEMORY: return "no memory, or a configured limit is reached";
@@ -4176,50 +4178,199 @@ static const char *psh_api_fault(pusher_result result)
     }
 }
 
-/* Notes a failed call for pusher_last_error(); message NULL: the usual one. */
-static pusher_result psh_api_failed(pusher_client *client, pusher_result result,
-                                    const char *message)
+static void psh_client_fill_error(pusher_error *error, pusher_result code, const char *message)
 {
-    PUSHER_ASSERT(result != PUSHER_OK);
-    if (!client) return PUSHER_ERR_ARGUMENT;
-    memset(&client->last, 0, sizeof client->last);
-    client->last.code = result;
-    client->last.message = message ? message : psh_api_fault(result);
-    return result;
-}
-
-static pusher_client *psh_api_refuse(pusher_error *error, pusher_result code, const char *message)
-{
-    if (!error) return NULL;
+    PUSHER_ASSERT(code != PUSHER_OK);
     memset(error, 0, sizeof *error);
     error->code = code;
-    error->message = message;
+    error->message = message ? message : psh_client_fault(code);
+}
+
+/* A client, or NULL and the reason in *error. */
+static pusher_client *psh_client_create(const pusher_options *options, pusher_error *error)
+{
+    pusher_options o = *options;
+    struct psh_env env;
+#if defined(PUSHER_SOCKETS)
+    if (!o.transport.open_fn) o.transport = pusher_sockets_transport();
+    if (!o.random.fill_fn) o.random = pusher_sockets_random();
+#endif
+    const char *bad = psh_client_bad_options(&o);
+    pusher_result result = bad ? PUSHER_ERR_ARGUMENT : PUSHER_ERR_MEMORY;
+    if (!bad && o.tls.mode == PUSHER_TLS_ON) {
+        bad = "options.tls: no TLS in this version";
+        result = PUSHER_ERR_UNSUPPORTED;
+    }
+    psh_env_init(&env, &o);
+    pusher_client *client = bad ? NULL : (pusher_client *)psh_env_alloc(&env, sizeof *client);
+    if (client) {
+        memset(client, 0, sizeof *client);
+        client->env = env;
+        result = psh_client_init(client, &o);
+    }
+    if (result == PUSHER_OK) return client;
+    if (client) psh_client_destroy(client);
+    psh_client_fill_error(error, result, bad);
     return NULL;
 }
 
+/* -- what the public functions call; a failure is noted for pusher_last_error() -- */
+
+static pusher_result psh_client_failed(pusher_client *client, pusher_result result,
+                                       const char *message)
+{
+    psh_client_fill_error(&client->last, result, message);
+    return result;
+}
+
+static intptr_t psh_client_fd(const pusher_client *client)
+{
+    if (!client->stream || !client->transport.fd_fn) return -1;
+    return client->transport.fd_fn(client->stream);
+}
+
+static uint32_t psh_client_add(pusher_client *client, const char *name, size_t len)
+{
+    uint32_t index = PSH_NONE;
+    if (client->table.count >= client->max_channels) return PSH_NONE;
+    if (!psh_table_add(&client->table, name, len, &index)) return PSH_NONE;
+    psh_client_set_work(client, index, PSH_WORK_QUEUE);
+    return index;
+}
+
+static pusher_channel psh_client_subscribe(pusher_client *client, const char *name)
+{
+    pusher_channel none = {0, 0};
+    const char *bad = psh_proto_bad_channel(name);
+    if (bad) {
+        (void)psh_client_failed(client, PUSHER_ERR_NAME, bad);
+        return none;
+    }
+    if (psh_proto_needs_auth(name)) {
+        (void)psh_client_failed(client, PUSHER_ERR_UNSUPPORTED,
+                                "private and presence channels are not in this version");
+        return none;
+    }
+    uint32_t index = psh_client_find(client, name, strlen(name));
+    if (index == PSH_NONE) index = psh_client_add(client, name, strlen(name));
+    if (index == PSH_NONE) {
+        (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        return none;
+    }
+    if (psh_client_at(client, index)->entry.references++ == 0) {
+        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
+        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
+    }
+    return psh_client_handle(client, index);
+}
+
+static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channel handle)
+{
+    uint32_t index = psh_client_index(client, handle);
+    if (index == PSH_NONE) return psh_client_failed(client, PUSHER_ERR_STALE, NULL);
+    struct psh_channel *channel = psh_client_at(client, index);
+    if (--channel->entry.references > 0) return PUSHER_OK;
+    (void)psh_bind_kill_where(&client->bind, &channel->handlers, NULL, NULL, NULL);
+    psh_table_renew(&client->table, index);
+    psh_client_pull(client, &client->order, PSH_BY_ORDER, index);
+    (void)psh_client_sub(client, index, PSH_SUB_DROP);
+    return PUSHER_OK;
+}
+
+/* The channel after this one in the order of subscription; none: the first. */
+static pusher_channel psh_client_after(const pusher_client *client, pusher_channel handle)
+{
+    uint32_t index = psh_client_index(client, handle), id = client->order.first;
+    if (index != PSH_NONE) id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
+    else if (handle.id) id = 0;
+    return psh_client_handle(client, id ? id - 1 : PSH_NONE);
+}
+
+/* The channel of a handle, or NULL when that is stale. */
+static const struct psh_channel *psh_client_channel(const pusher_client *client,
+                                                    pusher_channel handle)
+{
+    uint32_t index = psh_client_index(client, handle);
+    return index == PSH_NONE ? NULL : psh_client_at(client, index);
+}
+
+static pusher_subscription psh_client_subscription(const struct psh_channel *channel)
+{
+    switch (channel->entry.state) {
+    case PSH_SUB_LIVE: return PUSHER_SUBSCRIBED;
+    case PSH_SUB_REFUSED:
+    case PSH_SUB_UNANSWERED: return PUSHER_REFUSED;
+    default: return PUSHER_PENDING;
+    }
+}
+
+/* Whose handlers these are, or NULL. */
+static struct psh_handlers *psh_client_handlers(pusher_client *client, pusher_channel handle)
+{
+    if (handle.id == UINT32_MAX) return &client->everyone;
+    uint32_t index = psh_client_index(client, handle);
+    if (index != PSH_NONE) return &psh_client_at(client, index)->handlers;
+    (void)psh_client_failed(client, handle.id ? PUSHER_ERR_STALE : PUSHER_ERR_NOT_SUBSCRIBED,
+                            NULL);
+    return NULL;
+}
+
+/* name NULL: every event. */
+static pusher_binding psh_client_bind(pusher_client *client, pusher_channel handle,
+                                      const char *name, pusher_event_fn fn, void *user_data)
+{
+    pusher_binding binding = {0, 0};
+    size_t len = name ? strlen(name) : 1;
+    if (len == 0 || len > 200) {
+        (void)psh_client_failed(client, PUSHER_ERR_NAME,
+                                "an event name is empty or longer than 200 bytes");
+        return binding;
+    }
+    struct psh_handlers *owner = psh_client_handlers(client, handle);
+    if (!owner) return binding;
+    binding.id = psh_bind_add(&client->bind, owner, name, len, fn, user_data);
+    if (binding.id) binding.generation = psh_bind_at(&client->bind, binding.id)->slot.generation;
+    else (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    return binding;
+}
+
+static pusher_result psh_client_unbind(pusher_client *client, pusher_binding binding)
+{
+    uint32_t id = psh_bind_get(&client->bind, binding);
+    if (!id) return psh_client_failed(client, PUSHER_ERR_STALE, NULL);
+    psh_bind_kill(&client->bind, id);
+    return PUSHER_OK;
+}
+
+static uint32_t psh_client_unbind_where(pusher_client *client, pusher_channel handle,
+                                        const char *name, pusher_event_fn fn,
+                                        const void *user_data)
+{
+    struct psh_handlers *owner = psh_client_handlers(client, handle);
+    return owner ? psh_bind_kill_where(&client->bind, owner, name, fn, user_data) : 0;
+}
+
+#if defined(PUSHER_SOCKETS)
+static void psh_client_wait(const pusher_client *client, uint32_t max_ms)
+{
+    uint64_t now = pusher_sockets_now_ms(), next = psh_client_next_poll(client);
+    uint64_t wait = next > now ? next - now : 0;
+    if (wait > max_ms) wait = max_ms;
+    if (wait > INT32_MAX) wait = INT32_MAX;
+    psh_sockets_wait(psh_client_fd(client), psh_client_wants(client), (int)wait);
+}
+#endif
+
+// >>api
+/* Public functions: check the arguments, call one thing. */
+
 PUSHER_DEF pusher_client *pusher_create(const pusher_options *options, pusher_error *error)
 {
-    if (!options) return psh_api_refuse(error, PUSHER_ERR_ARGUMENT, "options is NULL");
-    pusher_options copy = *options;
-    struct psh_env env;
-#if defined(PUSHER_SOCKETS)
-    if (!copy.transport.open_fn) copy.transport = pusher_sockets_transport();
-    if (!copy.random.fill_fn) copy.random = pusher_sockets_random();
-#endif
-    const char *bad = psh_client_bad_options(&copy);
-    if (bad) return psh_api_refuse(error, PUSHER_ERR_ARGUMENT, bad);
-    if (copy.tls.mode == PUSHER_TLS_ON)
-        return psh_api_refuse(error, PUSHER_ERR_UNSUPPORTED, "options.tls: no TLS in this version");
-    psh_env_init(&env, &copy);
-    pusher_client *client = (pusher_client *)psh_env_alloc(&env, sizeof *client);
-    if (!client)
-        return psh_api_refuse(error, PUSHER_ERR_MEMORY, psh_api_fault(PUSHER_ERR_MEMORY));
-    memset(client, 0, sizeof *client);
-    client->env = env;
-    pusher_result result = psh_client_init(client, &copy);
-    if (result == PUSHER_OK) return client;
-    psh_client_destroy(client);
-    return psh_api_refuse(error, result, psh_api_fault(result));
+    pusher_error unwanted;
+    if (!error) error = &unwanted;
+    if (options) return psh_client_create(options, error);
+    psh_client_fill_error(error, PUSHER_ERR_ARGUMENT, "options is NULL");
+    return NULL;
 }
 
 PUSHER_DEF void pusher_destroy(pusher_client *client)
@@ -4263,8 +4414,7 @@ PUSHER_DEF int pusher_wants(const pusher_client *client)
 
 PUSHER_DEF intptr_t pusher_fd(const pusher_client *client)
 {
-    if (!client || !client->stream || !client->transport.fd_fn) return -1;
-    return client->transport.fd_fn(client->stream);
+    return client ? psh_client_fd(client) : -1;
 }
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client)
@@ -4283,183 +4433,89 @@ PUSHER_DEF const pusher_error *pusher_last_error(const pusher_client *client)
     return client ? &client->last : &none;
 }
 
-static uint32_t psh_api_add_channel(pusher_client *client, const char *name, size_t len)
-{
-    uint32_t index = PSH_NONE;
-    if (client->table.count >= client->max_channels) return PSH_NONE;
-    if (!psh_table_add(&client->table, name, len, &index)) return PSH_NONE;
-    psh_client_set_work(client, index, PSH_WORK_QUEUE);
-    return index;
-}
-
 PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *channel_name)
 {
-    const pusher_channel none = {0, 0};
-    if (!client || !channel_name) {
-        (void)psh_api_failed(client, PUSHER_ERR_ARGUMENT, NULL);
-        return none;
-    }
-    size_t len = strlen(channel_name);
-    const char *bad = psh_proto_bad_channel(channel_name);
-    if (bad) {
-        (void)psh_api_failed(client, PUSHER_ERR_NAME, bad);
-        return none;
-    }
-    if (psh_proto_needs_auth(channel_name)) {
-        (void)psh_api_failed(client, PUSHER_ERR_UNSUPPORTED,
-                             "private and presence channels are not in this version");
-        return none;
-    }
-    uint32_t index = psh_client_find(client, channel_name, len);
-    if (index == PSH_NONE) index = psh_api_add_channel(client, channel_name, len);
-    if (index == PSH_NONE) {
-        (void)psh_api_failed(client, PUSHER_ERR_MEMORY, NULL);
-        return none;
-    }
-    struct psh_channel *channel = psh_client_at(client, index);
-    if (channel->entry.references++ == 0) {
-        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
-        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
-    }
-    return psh_client_handle(client, index);
+    pusher_channel none = {0, 0};
+    if (client && channel_name) return psh_client_subscribe(client, channel_name);
+    if (client) (void)psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return none;
 }
 
 PUSHER_DEF pusher_result pusher_unsubscribe(pusher_client *client, pusher_channel channel)
 {
-    uint32_t index = client ? psh_client_index(client, channel) : PSH_NONE;
-    if (index == PSH_NONE) return psh_api_failed(client, PUSHER_ERR_STALE, NULL);
-    struct psh_channel *at = psh_client_at(client, index);
-    if (--at->entry.references > 0) return PUSHER_OK;
-    (void)psh_bind_kill_where(&client->bind, &at->handlers, NULL, NULL, NULL);
-    psh_table_renew(&client->table, index);
-    psh_client_pull(client, &client->order, PSH_BY_ORDER, index);
-    (void)psh_client_sub(client, index, PSH_SUB_DROP);
-    return PUSHER_OK;
+    return client ? psh_client_unsubscribe(client, channel) : PUSHER_ERR_ARGUMENT;
 }
 
 PUSHER_DEF pusher_channel pusher_find_channel(const pusher_client *client,
                                               const char *channel_name)
 {
-    const pusher_channel none = {0, 0};
-    if (!client || !channel_name) return none;
-    uint32_t index = psh_client_find(client, channel_name, strlen(channel_name));
-    return psh_client_handle(client, index);
+    uint32_t index = PSH_NONE;
+    pusher_channel none = {0, 0};
+    if (client && channel_name) index = psh_client_find(client, channel_name, strlen(channel_name));
+    return index == PSH_NONE ? none : psh_client_handle(client, index);
 }
 
 PUSHER_DEF pusher_channel pusher_next_channel(const pusher_client *client, pusher_channel previous)
 {
-    const pusher_channel none = {0, 0};
-    if (!client) return none;
-    uint32_t id = client->order.first;
-    if (previous.id) {
-        uint32_t index = psh_client_index(client, previous);
-        if (index == PSH_NONE) return none;
-        id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
-    }
-    return id ? psh_client_handle(client, id - 1) : none;
-}
-
-/* The channel of a handle, or NULL when there is no client or the handle is stale. */
-static const struct psh_channel *psh_api_channel(const pusher_client *client,
-                                                 pusher_channel channel)
-{
-    uint32_t index = client ? psh_client_index(client, channel) : PSH_NONE;
-    return index == PSH_NONE ? NULL : psh_client_at(client, index);
+    pusher_channel none = {0, 0};
+    return client ? psh_client_after(client, previous) : none;
 }
 
 PUSHER_DEF const char *pusher_channel_name(const pusher_client *client, pusher_channel channel)
 {
-    const struct psh_channel *at = psh_api_channel(client, channel);
+    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
     return at ? at->entry.name : NULL;
 }
 
 PUSHER_DEF uint32_t pusher_channel_references(const pusher_client *client, pusher_channel channel)
 {
-    const struct psh_channel *at = psh_api_channel(client, channel);
+    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
     return at ? at->entry.references : 0;
 }
 
 PUSHER_DEF pusher_subscription pusher_channel_state(const pusher_client *client,
                                                     pusher_channel channel)
 {
-    const struct psh_channel *at = psh_api_channel(client, channel);
-    if (!at) return PUSHER_NOT_SUBSCRIBED;
-    switch (at->entry.state) {
-    case PSH_SUB_LIVE: return PUSHER_SUBSCRIBED;
-    case PSH_SUB_REFUSED:
-    case PSH_SUB_UNANSWERED: return PUSHER_REFUSED;
-    default: return PUSHER_PENDING;
-    }
+    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
+    return at ? psh_client_subscription(at) : PUSHER_NOT_SUBSCRIBED;
 }
 
 PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *client,
                                                       pusher_channel channel)
 {
-    const struct psh_channel *at = psh_api_channel(client, channel);
+    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
     return at ? at->count : 0;
-}
-
-/* Whose handlers these are; NULL, and the failure noted, when there is no such channel. */
-static struct psh_handlers *psh_api_handlers(pusher_client *client, pusher_channel channel)
-{
-    if (channel.id == UINT32_MAX) return &client->everyone;
-    uint32_t index = psh_client_index(client, channel);
-    if (index != PSH_NONE) return &psh_client_at(client, index)->handlers;
-    (void)psh_api_failed(client, channel.id ? PUSHER_ERR_STALE : PUSHER_ERR_NOT_SUBSCRIBED, NULL);
-    return NULL;
-}
-
-static pusher_binding psh_api_bind(pusher_client *client, pusher_channel channel, const char *name,
-                                   pusher_event_fn fn, void *user_data)
-{
-    pusher_binding binding = {0, 0};
-    struct psh_handlers *owner = psh_api_handlers(client, channel);
-    if (!owner) return binding;
-    binding.id = psh_bind_add(&client->bind, owner, name, name ? strlen(name) : 0, fn, user_data);
-    if (binding.id) binding.generation = psh_bind_at(&client->bind, binding.id)->slot.generation;
-    else (void)psh_api_failed(client, PUSHER_ERR_MEMORY, NULL);
-    return binding;
 }
 
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
                                       const char *event_name, pusher_event_fn fn, void *user_data)
 {
-    const pusher_binding none = {0, 0};
-    if (!client || !event_name || !fn) {
-        (void)psh_api_failed(client, PUSHER_ERR_ARGUMENT, NULL);
-        return none;
-    }
-    if (!*event_name || strlen(event_name) > 200) {
-        (void)psh_api_failed(client, PUSHER_ERR_NAME,
-                             "an event name is empty or longer than 200 bytes");
-        return none;
-    }
-    return psh_api_bind(client, channel, event_name, fn, user_data);
+    pusher_binding none = {0, 0};
+    if (client && event_name && fn)
+        return psh_client_bind(client, channel, event_name, fn, user_data);
+    if (client) (void)psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return none;
 }
 
 PUSHER_DEF pusher_binding pusher_bind_all(pusher_client *client, pusher_channel channel,
                                           pusher_event_fn fn, void *user_data)
 {
-    const pusher_binding none = {0, 0};
-    if (client && fn) return psh_api_bind(client, channel, NULL, fn, user_data);
-    (void)psh_api_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    pusher_binding none = {0, 0};
+    if (client && fn) return psh_client_bind(client, channel, NULL, fn, user_data);
+    if (client) (void)psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
     return none;
 }
 
 PUSHER_DEF pusher_result pusher_unbind(pusher_client *client, pusher_binding binding)
 {
-    uint32_t id = client ? psh_bind_get(&client->bind, binding) : 0;
-    if (!id) return psh_api_failed(client, PUSHER_ERR_STALE, NULL);
-    psh_bind_kill(&client->bind, id);
-    return PUSHER_OK;
+    return client ? psh_client_unbind(client, binding) : PUSHER_ERR_ARGUMENT;
 }
 
 PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel channel,
                                         const char *event_name, pusher_event_fn fn,
                                         const void *user_data)
 {
-    struct psh_handlers *owner = client ? psh_api_handlers(client, channel) : NULL;
-    return owner ? psh_bind_kill_where(&client->bind, owner, event_name, fn, user_data) : 0;
+    return client ? psh_client_unbind_where(client, channel, event_name, fn, user_data) : 0;
 }
 
 PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stats)
@@ -4507,11 +4563,7 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
 #if defined(PUSHER_SOCKETS)
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms)
 {
-    uint64_t now = pusher_sockets_now_ms(), next = pusher_next_poll_ms(client);
-    uint64_t wait = next > now ? next - now : 0;
-    if (wait > max_ms) wait = max_ms;
-    if (wait > INT32_MAX) wait = INT32_MAX;
-    psh_sockets_wait(pusher_fd(client), pusher_wants(client), (int)wait);
+    if (client) psh_client_wait(client, max_ms);
 }
 #endif
 

@@ -8,7 +8,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     char *text = (char *)malloc(size ? size : 1), *out = (char *)malloc(size + PSH_JSON_SLACK);
-    struct psh_utf8 utf8 = {0, 0, 0};
+    struct psh_codec_utf8_state utf8 = {0, 0, 0};
     struct psh_envelope envelope;
     struct psh_json_object object;
     char short_text[8];
