@@ -1,0 +1,480 @@
+/* The codec room: base64, SHA-1, SipHash-1-3 and UTF-8, against published vectors and against
+   second implementations that were written from the standards, not from the library. */
+#define PUSHER_IMPLEMENTATION
+#include "pusher.h"
+
+#include "fake.h"
+
+#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
+
+/* ---- base64 --------------------------------------------------------------------------------- */
+
+static void base64_is(const unsigned char *bytes, size_t len, const char *expected)
+{
+    size_t cap = strlen(expected) + 1;
+    char *out = (char *)malloc(cap); /* no byte more than is promised to do */
+    assert_non_null(out);
+    memset(out, '#', cap);
+    assert_true(psh_codec_base64(bytes, len, out, cap));
+    assert_string_equal(out, expected);
+    free(out);
+}
+
+static void base64_of_rfc_4648(void **state)
+{
+    (void)state;
+    static const char *const vectors[][2] = {
+        {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="},
+        {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(vectors); i++)
+        base64_is((const unsigned char *)vectors[i][0], strlen(vectors[i][0]), vectors[i][1]);
+    base64_is((const unsigned char *)"\xFB\xEF\xBE\xFF\xFF\xFF", 6, "++++////");
+}
+
+static void base64_of_every_length(void **state)
+{
+    (void)state;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint64_t dice = 1;
+    for (size_t len = 1; len <= 200; len++) {
+        unsigned char bytes[201];
+        char expected[300];
+        size_t at = 0;
+        for (size_t i = 0; i < len; i++) bytes[i] = (unsigned char)fake_next_random(&dice);
+        for (size_t bit = 0; bit < len * 8; bit += 6) { /* six bits at a time, one by one */
+            unsigned value = 0;
+            for (size_t i = bit; i < bit + 6; i++) {
+                unsigned byte = i < len * 8 ? bytes[i / 8] : 0;
+                value = value * 2 + (byte >> (7 - i % 8) & 1);
+            }
+            expected[at++] = digits[value];
+        }
+        while (at % 4) expected[at++] = '=';
+        expected[at] = '\0';
+        base64_is(bytes, len, expected);
+    }
+}
+
+/* ---- SHA-1 ---------------------------------------------------------------------------------- */
+
+static void sha1_is(const char *bytes, size_t len, const char *hex)
+{
+    unsigned char digest[PSH_SHA1_BYTES];
+    char text[2 * PSH_SHA1_BYTES + 1];
+    assert_true(psh_codec_sha1(bytes, len, digest));
+    for (size_t i = 0; i < sizeof digest; i++) snprintf(text + 2 * i, 3, "%02x", digest[i]);
+    assert_string_equal(text, hex);
+}
+
+static void sha1_of_fips_180(void **state)
+{
+    (void)state;
+    static const char two[] = "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq";
+    static const char four[] =
+        "abcdefghbcdefghicdefghijdefghijkefghijklfghijklmghijklmnhijklmnoijklmnopjklmnopqklmnopqr"
+        "lmnopqrsmnopqrstnopqrstu";
+    sha1_is("", 0, "da39a3ee5e6b4b0d3255bfef95601890afd80709");
+    sha1_is("abc", 3, "a9993e364706816aba3e25717850c26c9cd0d89d");
+    sha1_is(two, sizeof two - 1, "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
+    sha1_is(four, sizeof four - 1, "a49b2446a02c645bf419f995b67091253a04a259");
+    char *million = (char *)malloc(1000000);
+    assert_non_null(million);
+    memset(million, 'a', 1000000);
+    sha1_is(million, 1000000, "34aa973cd4c4daa4f61eeb2bdbad27316534016f");
+    free(million);
+}
+
+static void the_accept_value_of_rfc_6455(void **state)
+{
+    (void)state;
+    static const char joined[] = "dGhlIHNhbXBsZSBub25jZQ==258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    unsigned char digest[PSH_SHA1_BYTES];
+    assert_true(psh_codec_sha1(joined, sizeof joined - 1, digest));
+    base64_is(digest, sizeof digest, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    base64_is((const unsigned char *)"the sample nonce", 16, "dGhlIHNhbXBsZSBub25jZQ==");
+}
+
+/* ---- SipHash -------------------------------------------------------------------------------- */
+
+/* SipHash-c-d from the paper, on a padded copy; the library has 1-3 only. */
+static uint64_t sip_rotate(uint64_t x, unsigned n)
+{
+    return x << n | x >> (64 - n);
+}
+
+static void sip_rounds(uint64_t v[4], int count)
+{
+    while (count-- > 0) {
+        v[0] += v[1], v[2] += v[3];
+        v[1] = sip_rotate(v[1], 13), v[3] = sip_rotate(v[3], 16);
+        v[1] ^= v[0], v[3] ^= v[2];
+        v[0] = sip_rotate(v[0], 32);
+        v[2] += v[1], v[0] += v[3];
+        v[1] = sip_rotate(v[1], 17), v[3] = sip_rotate(v[3], 21);
+        v[1] ^= v[2], v[3] ^= v[0];
+        v[2] = sip_rotate(v[2], 32);
+    }
+}
+
+static uint64_t sip(int c, int d, const uint64_t key[2], const unsigned char *text, size_t len)
+{
+    unsigned char padded[320] = {0};
+    size_t whole = len / 8 * 8 + 8;
+    uint64_t v[4];
+    assert_true(whole <= sizeof padded);
+    if (len > 0) memcpy(padded, text, len);
+    padded[whole - 1] = (unsigned char)len;
+    v[0] = key[0] ^ 0x736f6d6570736575u; /* "somepseudorandomlygeneratedbytes" */
+    v[1] = key[1] ^ 0x646f72616e646f6du;
+    v[2] = key[0] ^ 0x6c7967656e657261u;
+    v[3] = key[1] ^ 0x7465646279746573u;
+    for (size_t i = 0; i < whole; i += 8) {
+        uint64_t word = 0;
+        for (size_t b = 8; b-- > 0;) word = word * 256 + padded[i + b];
+        v[3] ^= word;
+        sip_rounds(v, c);
+        v[0] ^= word;
+    }
+    v[2] ^= 255;
+    sip_rounds(v, d);
+    return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+/* Key 00 01 .. 0f, text 00 01 .. of length 0 to 63: the reference implementation's vectors. */
+static const uint64_t sip13[64] = {
+    UINT64_C(0xabac0158050fc4dc), UINT64_C(0xc9f49bf37d57ca93), UINT64_C(0x82cb9b024dc7d44d),
+    UINT64_C(0x8bf80ab8e7ddf7fb), UINT64_C(0xcf75576088d38328), UINT64_C(0xdef9d52f49533b67),
+    UINT64_C(0xc50d2b50c59f22a7), UINT64_C(0xd3927d989bb11140), UINT64_C(0x369095118d299a8e),
+    UINT64_C(0x25a48eb36c063de4), UINT64_C(0x79de85ee92ff097f), UINT64_C(0x70c118c1f94dc352),
+    UINT64_C(0x78a384b157b4d9a2), UINT64_C(0x306f760c1229ffa7), UINT64_C(0x605aa111c0f95d34),
+    UINT64_C(0xd320d86d2a519956), UINT64_C(0xcc4fdd1a7d908b66), UINT64_C(0x9cf2689063dbd80c),
+    UINT64_C(0x8ffc389cb473e63e), UINT64_C(0xf21f9de58d297d1c), UINT64_C(0xc0dc2f46a6cce040),
+    UINT64_C(0xb992abfe2b45f844), UINT64_C(0x7ffe7b9ba320872e), UINT64_C(0x525a0e7fdae6c123),
+    UINT64_C(0xf464aeb267349c8c), UINT64_C(0x45cd5928705b0979), UINT64_C(0x3a3e35e3ca9913a5),
+    UINT64_C(0xa91dc74e4ade3b35), UINT64_C(0xfb0bed02ef6cd00d), UINT64_C(0x88d93cb44ab1e1f4),
+    UINT64_C(0x540f11d643c5e663), UINT64_C(0x2370dd1f8c21d1bc), UINT64_C(0x81157b6c16a7b60d),
+    UINT64_C(0x4d54b9e57a8ff9bf), UINT64_C(0x759f12781f2a753e), UINT64_C(0xcea1a3bebf186b91),
+    UINT64_C(0x2cf508d3ada26206), UINT64_C(0xb6101c2da3c33057), UINT64_C(0xb3f47496ae3a36a1),
+    UINT64_C(0x626b57547b108392), UINT64_C(0xc1d2363299e41531), UINT64_C(0x667cc1923f1ad944),
+    UINT64_C(0x65704ffec8138825), UINT64_C(0x24f280d1c28949a6), UINT64_C(0xc2ca1cedfaf8876b),
+    UINT64_C(0xc2164bfc9f042196), UINT64_C(0xa16e9c9368b1d623), UINT64_C(0x49fb169c8b5114fd),
+    UINT64_C(0x9f3143f8df074c46), UINT64_C(0xc6fdaf2412cc86b3), UINT64_C(0x7eaf49d10a52098f),
+    UINT64_C(0x1cf313559d292f9a), UINT64_C(0xc44a30dda2f41f12), UINT64_C(0x36fae98943a71ed0),
+    UINT64_C(0x318fb34c73f0bce6), UINT64_C(0xa27abf3670a7e980), UINT64_C(0xb4bcc0db243c6d75),
+    UINT64_C(0x23f8d852fdb71513), UINT64_C(0x8f035f4da67d8a08), UINT64_C(0xd89cd0e5b7e8f148),
+    UINT64_C(0xf6f4e6bcf7a644ee), UINT64_C(0xaec59ad80f1837f2), UINT64_C(0xc3b2f6154b6694e0),
+    UINT64_C(0x9d199062b7bbb3a8),
+};
+
+static const uint64_t sip_key[2] = {UINT64_C(0x0706050403020100), UINT64_C(0x0f0e0d0c0b0a0908)};
+
+static void the_hash_is_siphash_1_3(void **state)
+{
+    (void)state;
+    char text[64];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (char)i;
+    for (size_t len = 0; len < sizeof text; len++)
+        assert_true(psh_codec_hash(sip_key, text, len) == sip13[len]);
+    assert_true(psh_codec_hash(sip_key, NULL, 0) == sip13[0]);
+    /* with a key of zeros it is what hash() of CPython 3.11 gives under PYTHONHASHSEED=0 */
+    static const uint64_t zero[2] = {0, 0};
+    assert_true(psh_codec_hash(zero, "presence-room", 13) == UINT64_C(0x6b798dc597233c3e));
+    assert_true(psh_codec_hash(zero, "private-chat.1", 14) == UINT64_C(0xcd449ac6f5798615));
+}
+
+static void the_hash_is_the_papers(void **state)
+{
+    (void)state;
+    unsigned char text[15];
+    for (size_t i = 0; i < sizeof text; i++) text[i] = (unsigned char)i;
+    /* the paper's own example, for 2-4: this test's second implementation is right */
+    assert_true(sip(2, 4, sip_key, text, 15) == UINT64_C(0xa129ca6149be45e5));
+    uint64_t dice = 3;
+    for (size_t len = 0; len <= 300; len++) {
+        for (int round = 0; round < 20; round++) {
+            uint64_t key[2];
+            key[0] = fake_next_random(&dice);
+            key[1] = fake_next_random(&dice);
+            unsigned char *bytes = (unsigned char *)malloc(len + (len == 0));
+            assert_non_null(bytes);
+            for (size_t i = 0; i < len; i++) bytes[i] = (unsigned char)fake_next_random(&dice);
+            uint64_t hash = psh_codec_hash(key, (const char *)bytes, len);
+            assert_true(hash == sip(1, 3, key, bytes, len));
+            free(bytes);
+        }
+    }
+}
+
+static void every_bit_of_key_and_text_counts(void **state)
+{
+    (void)state;
+    char text[24] = "presence-room.number.123";
+    uint64_t seen[1 + 128 + 8 * sizeof text + sizeof text];
+    size_t count = 0;
+    seen[count++] = psh_codec_hash(sip_key, text, sizeof text);
+    for (unsigned bit = 0; bit < 128; bit++) {
+        uint64_t key[2] = {sip_key[0], sip_key[1]};
+        key[bit / 64] ^= UINT64_C(1) << bit % 64;
+        seen[count++] = psh_codec_hash(key, text, sizeof text);
+    }
+    for (size_t bit = 0; bit < 8 * sizeof text; bit++) {
+        text[bit / 8] = (char)(text[bit / 8] ^ 1 << bit % 8);
+        seen[count++] = psh_codec_hash(sip_key, text, sizeof text);
+        text[bit / 8] = (char)(text[bit / 8] ^ 1 << bit % 8);
+    }
+    for (size_t len = 0; len < sizeof text; len++)
+        seen[count++] = psh_codec_hash(sip_key, text, len);
+    assert_int_equal(count, ARRAY_LEN(seen));
+    for (size_t i = 0; i < count; i++)
+        for (size_t j = 0; j < i; j++) assert_true(seen[i] != seen[j]);
+}
+
+/* ---- UTF-8 ---------------------------------------------------------------------------------- */
+
+/* What RFC 3629 says of the character that the bytes begin with, worked out from the numbers that
+   it can still become: its length when it is whole, 0 when it lacks bytes, -1 when it is none. */
+static int decode(const unsigned char *bytes, size_t len, uint32_t *code)
+{
+    static const uint32_t least[5] = {0, 0, 0x80, 0x800, 0x10000};
+    unsigned char lead = bytes[0];
+    int size = lead >> 7 == 0 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : 4;
+    if (size == 4 && lead >> 3 != 30) return -1;
+    uint32_t bits = size == 1 ? lead : lead & (0x7Fu >> size);
+    int have = 1;
+    while (have < size && (size_t)have < len) {
+        if (bytes[have] >> 6 != 2) return -1;
+        bits = bits << 6 | (bytes[have++] & 0x3Fu);
+    }
+    uint32_t open = 6u * (uint32_t)(size - have), low = bits << open;
+    uint32_t high = low + (UINT32_C(1) << open) - 1;
+    if (low < least[size]) low = least[size];
+    if (high > 0x10FFFF) high = 0x10FFFF;
+    if (low > high || (low >= 0xD800 && high <= 0xDFFF)) return -1;
+    *code = bits;
+    return have == size ? size : 0;
+}
+
+/* How many bytes of the text are free of fault, the first faulty one not counted. */
+static size_t faultless(const unsigned char *bytes, size_t len, bool *whole)
+{
+    size_t at = 0;
+    uint32_t code;
+    *whole = true;
+    while (at < len) {
+        int size = decode(bytes + at, len - at, &code);
+        if (size > 0) {
+            at += (size_t)size;
+            continue;
+        }
+        *whole = false;
+        if (size == 0) return len;
+        size_t good = 1; /* which byte of it is the fault? */
+        if (decode(bytes + at, good, &code) < 0) return at;
+        while (decode(bytes + at, good + 1, &code) == 0) good++;
+        return at + good;
+    }
+    return len;
+}
+
+/* Given in the pieces that the bits of cuts tell: does the room say what decode() says, and not a
+   piece later? Returns false so that a failure names its bytes. */
+static bool agrees_cut(const unsigned char *bytes, size_t len, unsigned cuts, size_t good,
+                       bool whole)
+{
+    struct psh_codec_utf8_state state = {0, 0, 0};
+    size_t from = 0;
+    for (size_t at = 1; at <= len; at++) {
+        if (at < len && !(cuts >> (at - 1) & 1)) continue;
+        bool taken = psh_codec_utf8(&state, bytes + from, at - from);
+        if (taken != (at <= good)) return false;
+        if (!taken) return true; /* all that follows is of no interest */
+        from = at;
+    }
+    return (state.need == 0) == whole;
+}
+
+static void agrees(const unsigned char *bytes, size_t len)
+{
+    bool whole;
+    size_t good = faultless(bytes, len, &whole);
+    for (unsigned cuts = 0; cuts < 1u << (len - 1); cuts++) {
+        if (agrees_cut(bytes, len, cuts, good, whole)) continue;
+        for (size_t i = 0; i < len; i++) print_error("%02X ", bytes[i]);
+        fail_msg("UTF-8 judged wrongly when cut as %x", cuts);
+    }
+}
+
+static void utf8_of_one_and_two_bytes(void **state)
+{
+    (void)state;
+    unsigned char bytes[2];
+    for (unsigned i = 0; i < 0x10000; i++) {
+        bytes[0] = (unsigned char)(i >> 8);
+        bytes[1] = (unsigned char)i;
+        agrees(bytes, 2);
+        if ((i & 0xFF) == 0) agrees(bytes, 1);
+    }
+}
+
+static void utf8_of_three_bytes(void **state)
+{
+    (void)state;
+    unsigned char bytes[3];
+    for (unsigned i = 0; i < 0x1000000; i++) {
+        bytes[0] = (unsigned char)(i >> 16);
+        bytes[1] = (unsigned char)(i >> 8);
+        bytes[2] = (unsigned char)i;
+        agrees(bytes, 3);
+    }
+}
+
+/* All first and second bytes; of the others those at which the rules change, and some between. */
+static void utf8_of_four_bytes(void **state)
+{
+    (void)state;
+    static const unsigned char edges[] = {0x00, 0x22, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xAA,
+                                          0xBF, 0xC0, 0xC1, 0xC2, 0xDF, 0xE0, 0xED, 0xEF, 0xF0,
+                                          0xF4, 0xF5, 0xFF};
+    unsigned char bytes[4];
+    for (unsigned i = 0; i < 0x10000; i++) {
+        bytes[0] = (unsigned char)(i >> 8);
+        bytes[1] = (unsigned char)i;
+        for (size_t j = 0; j < ARRAY_LEN(edges) * ARRAY_LEN(edges); j++) {
+            bytes[2] = edges[j / ARRAY_LEN(edges)];
+            bytes[3] = edges[j % ARRAY_LEN(edges)];
+            if (bytes[0] >= 0xE0 || j % 8 == 0) agrees(bytes, 4);
+        }
+    }
+}
+
+static size_t encode(uint32_t code, unsigned char *out)
+{
+    size_t size = code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+    for (size_t i = size; i-- > 1; code >>= 6) out[i] = (unsigned char)(0x80 | (code & 0x3F));
+    static const unsigned char marks[5] = {0, 0, 0xC0, 0xE0, 0xF0};
+    out[0] = (unsigned char)(marks[size] | code);
+    return size;
+}
+
+static void every_character_there_is(void **state)
+{
+    (void)state;
+    uint32_t good = 0;
+    for (uint32_t code = 0; code < 0x200000; code++) {
+        struct psh_codec_utf8_state check = {0, 0, 0};
+        unsigned char bytes[4];
+        size_t size = encode(code, bytes);
+        bool taken = psh_codec_utf8(&check, bytes, size) && check.need == 0;
+        if (taken != (code <= 0x10FFFF && (code < 0xD800 || code > 0xDFFF)))
+            fail_msg("U+%X judged wrongly", (unsigned)code);
+        if (taken) good++;
+    }
+    assert_int_equal(good, 0x110000 - 0x800);
+}
+
+static bool utf8_is_whole(const char *bytes, size_t len)
+{
+    struct psh_codec_utf8_state state = {0, 0, 0};
+    return psh_codec_utf8(&state, bytes, len) && state.need == 0;
+}
+
+#define WHOLE(text) assert_true(utf8_is_whole(text, sizeof(text) - 1))
+#define BAD(text) assert_false(utf8_is_whole(text, sizeof(text) - 1))
+
+static void the_bounds_of_rfc_3629(void **state)
+{
+    (void)state;
+    WHOLE("");
+    WHOLE("\0");
+    WHOLE("\x7F");
+    WHOLE("\xC2\x80");
+    WHOLE("\xDF\xBF");
+    WHOLE("\xE0\xA0\x80");
+    WHOLE("\xED\x9F\xBF");
+    WHOLE("\xEE\x80\x80");
+    WHOLE("\xEF\xBF\xBF");
+    WHOLE("\xF0\x90\x80\x80");
+    WHOLE("\xF4\x8F\xBF\xBF");
+    BAD("\x80");
+    BAD("\xBF");
+    BAD("\xC0\x80"); /* overlong */
+    BAD("\xC1\xBF");
+    BAD("\xE0\x80\x80");
+    BAD("\xE0\x9F\xBF");
+    BAD("\xF0\x80\x80\x80");
+    BAD("\xF0\x8F\xBF\xBF");
+    BAD("\xED\xA0\x80"); /* surrogates */
+    BAD("\xED\xBF\xBF");
+    BAD("\xED\xA0\xBD\xED\xB8\x80");
+    BAD("\xF4\x90\x80\x80"); /* over U+10FFFF */
+    BAD("\xF5\x80\x80\x80");
+    BAD("\xF7\xBF\xBF\xBF");
+    BAD("\xF8\x88\x80\x80\x80");
+    BAD("\xFC\x84\x80\x80\x80\x80");
+    BAD("\xFE");
+    BAD("\xFF");
+    BAD("\xC2"); /* unfinished */
+    BAD("\xE2\x82");
+    BAD("\xF0\x9F\x98");
+    BAD("\xC2z");
+    BAD("\xE2\x82z");
+    BAD("\xF0\x9F\x98z");
+    BAD("\xC2\x80\x80"); /* one too many */
+    BAD("\xE2\x82\xAC\x80");
+    BAD("\xF0\x9F\x98\x80\x80");
+}
+
+/* Eight plain bytes are taken in one step: bad and good characters at every place around that. */
+static void plain_bytes_around_hide_nothing(void **state)
+{
+    (void)state;
+    static const char *const middles[] = {
+        "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\xC3", "\xE2\x82", "\xF0\x9F\x98",
+        "\x80", "\xFF", "\xC0\x80", "\xED\xA0\x80", "\xC3\xA9\xA9", "\xC3\xA9z\xC3", "",
+    };
+    for (size_t before = 0; before <= 20; before++) {
+        for (size_t after = 0; after <= 20; after++) {
+            for (size_t m = 0; m < ARRAY_LEN(middles); m++) {
+                size_t middle = strlen(middles[m]), len = before + middle + after;
+                if (len == 0) continue;
+                unsigned char *bytes = (unsigned char *)malloc(len);
+                assert_non_null(bytes);
+                memset(bytes, 'x', len);
+                memcpy(bytes + before, middles[m], middle);
+                bool whole;
+                size_t good = faultless(bytes, len, &whole);
+                for (size_t cut = 0; cut < len; cut++) {
+                    struct psh_codec_utf8_state check = {0, 0, 0};
+                    bool taken = psh_codec_utf8(&check, bytes, cut);
+                    assert_int_equal(taken, cut <= good);
+                    if (!taken) continue;
+                    taken = psh_codec_utf8(&check, bytes + cut, len - cut);
+                    assert_int_equal(taken, good == len);
+                    if (taken) assert_int_equal(check.need == 0, whole);
+                }
+                free(bytes);
+            }
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(base64_of_rfc_4648),
+        cmocka_unit_test(base64_of_every_length),
+        cmocka_unit_test(sha1_of_fips_180),
+        cmocka_unit_test(the_accept_value_of_rfc_6455),
+        cmocka_unit_test(the_hash_is_siphash_1_3),
+        cmocka_unit_test(the_hash_is_the_papers),
+        cmocka_unit_test(every_bit_of_key_and_text_counts),
+        cmocka_unit_test(utf8_of_one_and_two_bytes),
+        cmocka_unit_test(utf8_of_three_bytes),
+        cmocka_unit_test(utf8_of_four_bytes),
+        cmocka_unit_test(every_character_there_is),
+        cmocka_unit_test(the_bounds_of_rfc_3629),
+        cmocka_unit_test(plain_bytes_around_hide_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
