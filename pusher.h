@@ -112,7 +112,9 @@
 #define PUSHER_VERSION_PATCH 0
 #define PUSHER_VERSION "0.1.0"
 
-#if defined(PUSHER_STATIC)
+#if defined(PUSHER_STATIC) && defined(__GNUC__)
+#define PUSHER_DEF static __attribute__((unused)) /* nobody calls all of them */
+#elif defined(PUSHER_STATIC)
 #define PUSHER_DEF static
 #else
 #define PUSHER_DEF extern
@@ -428,6 +430,7 @@ PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stat
 
 /* ---- ready-made parts: need PUSHER_SOCKETS where PUSHER_IMPLEMENTATION is -------------------- */
 
+#if defined(PUSHER_SOCKETS) || !defined(PUSHER_STATIC)
 /* TCP over IPv4 and IPv6. Names are looked up on a short-lived thread of its own. */
 PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 /* The operating system's random source. */
@@ -437,6 +440,7 @@ PUSHER_DEF uint64_t pusher_sockets_now_ms(void);
 /* Sleep until the client has something to do, but at most max_ms. For programs whose loop has
    nothing better to do; a game does not need it. */
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms);
+#endif
 
 #ifdef __cplusplus
 }
@@ -769,10 +773,10 @@ static uint64_t psh_codec_load64(const unsigned char *at)
 
 #define PSH_SIPROUND(a, b, c, d)                                                                   \
     do {                                                                                           \
-        a += b, b = PSH_ROTATE(b, 13) ^ a, a = PSH_ROTATE(a, 32);                                  \
-        c += d, d = PSH_ROTATE(d, 16) ^ c;                                                         \
-        a += d, d = PSH_ROTATE(d, 21) ^ a;                                                         \
-        c += b, b = PSH_ROTATE(b, 17) ^ c, c = PSH_ROTATE(c, 32);                                  \
+        (a) += (b), (b) = PSH_ROTATE(b, 13) ^ (a), (a) = PSH_ROTATE(a, 32);                        \
+        (c) += (d), (d) = PSH_ROTATE(d, 16) ^ (c);                                                 \
+        (a) += (d), (d) = PSH_ROTATE(d, 21) ^ (a);                                                 \
+        (c) += (b), (b) = PSH_ROTATE(b, 17) ^ (c), (c) = PSH_ROTATE(c, 32);                        \
     } while (0)
 
 /* The last 0 to 7 bytes, and the length's low byte on top. */
