@@ -105,7 +105,7 @@ check: ## compile matrix, walls, symbols, static analysis, valgrind
 valgrind: ## the unit and API tests under valgrind
 	@$(DEPS) demo test check
 	$(SUB) build-valgrind
-	@RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
+	@TEST_JOBS=$(JOBS) RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
 	    --errors-for-leak-kinds=all" \
 	    $(CHECK)/run_tests.sh build/log/valgrind $(call programs,plain,$(UNIT) $(API))
 

@@ -27,24 +27,20 @@ rows() {
             cc=$(driver $family $std)
             with "$cc" || { echo "compile: no $cc here: $std is left out" >&2; continue; }
             base="$(language $std) -std=$std"
-            for opt in -O0 -O2; do
-                for switches in '' -DNDEBUG; do
-                    row compile "$cc" "$base $opt $switches" implementation.c
-                    row compile "$cc" "$base $opt $switches -DPUSHER_SOCKETS" implementation.c
+            for sockets in '' -DPUSHER_SOCKETS; do
+                for opt in -O0 -O2; do
+                    row compile "$cc" "$base $opt $sockets" implementation.c
+                    row link "$cc" "$base $opt $sockets" static.c
                 done
-                row compile "$cc" "$base $opt" custom_assert.c
-                row compile "$cc" "$base $opt -DPUSHER_SOCKETS" custom_assert.c
-                row link "$cc" "$base $opt" static.c
-                row link "$cc" "$base $opt -DPUSHER_SOCKETS" static.c
+                row compile "$cc" "$base -O2 -DNDEBUG $sockets" implementation.c
+                row compile "$cc" "$base -O0 $sockets" custom_assert.c
+                row run "$cc" "$base -O0 $sockets" "implementation.c user.c"
             done
-            row compile "$cc" "$base -O2" order.c
             # The implementation is not the first include there: strict standards hide POSIX then.
-            posix='-DPUSHER_SOCKETS -D_DEFAULT_SOURCE'
-            row compile "$cc" "$base -O2 $posix" order.c
-            row link "$cc" "$base -O2" twice.c
-            row link "$cc" "$base -O2 $posix" twice.c
-            row run "$cc" "$base -O2" "implementation.c user.c"
-            row run "$cc" "$base -O2 -DPUSHER_SOCKETS" "implementation.c user.c"
+            for sockets in '' '-DPUSHER_SOCKETS -D_DEFAULT_SOURCE'; do
+                row compile "$cc" "$base -O0 $sockets" order.c
+                row link "$cc" "$base -O0 $sockets" twice.c
+            done
         done
         for char in -fsigned-char -funsigned-char; do
             row run $family "-x c -std=c99 -O2 $char -DPUSHER_SOCKETS" "implementation.c user.c"
