@@ -264,6 +264,7 @@ struct fake {
     size_t cut_count;
     bool cuts_wait;                /* and the next one finds nothing                              */
     uint64_t cut_waited;           /* bit i: it has found nothing at cut i                        */
+    size_t send_cut;               /* a send ends at this offset; 0 = none                        */
     uint64_t poll_received, poll_sent;       /* in the present poll                               */
     uint64_t poll_received_max, poll_sent_max; /* in any poll                                     */
 
@@ -831,6 +832,8 @@ static inline int fake_send(void *pointer, const void *buf, size_t len)
         return result;
     }
     len = fails ? 1 : fake_chunk(f, len, f->send_max);
+    if (stream->from_client.len < f->send_cut && f->send_cut - stream->from_client.len < len)
+        len = f->send_cut - stream->from_client.len;
     f->moved++;
     f->poll_sent += len;
     fake_bytes_add(&stream->from_client, buf, len);

@@ -1,11 +1,9 @@
-/* Every scenario with what is received cut at every byte, and at every two bytes where that is a
-   bounded number; byte by byte; and what is sent in pieces: always the same trace. */
+/* Every scenario with what is received cut at every byte, and at every two bytes where the scenario
+   is short; byte by byte; and what is sent in pieces: always the same trace. */
 #include "scenarios.h"
 
-#define TWO_CUTS_UP_TO 1 /* bytes of the first stream: so many squared, halved, are replayed    */
-
 typedef struct manner {
-    size_t recv_max, send_max, cuts[2], cut_count;
+    size_t recv_max, send_max, cuts[2], cut_count, send_cut;
     uint32_t recv_block, send_block;
     uint64_t seed;
     bool cuts_wait;
@@ -13,7 +11,7 @@ typedef struct manner {
 
 typedef struct outcome {
     uint64_t hash;
-    size_t received;
+    size_t received, sent;
     char *trace;
 } outcome;
 
@@ -34,14 +32,18 @@ static outcome play_in(const scenario *s, const manner *how, bool keep)
     f.cuts = how->cuts;
     f.cut_count = how->cut_count;
     f.cuts_wait = how->cuts_wait;
+    f.send_cut = how->send_cut;
     schedules++;
     if (!scenario_create(&f, &st, s))
         fail_msg("%s: no client", s->name);
     s->play(&f);
     out.hash = fake_trace_hash(&f);
-    for (uint32_t i = 0; i < f.stream_count; i++)
+    for (uint32_t i = 0; i < f.stream_count; i++) {
         if (f.streams[i]->taken > out.received)
             out.received = f.streams[i]->taken;
+        if (f.streams[i]->from_client.len > out.sent)
+            out.sent = f.streams[i]->from_client.len;
+    }
     if (keep) {
         fake_bytes all;
         memset(&all, 0, sizeof all);
@@ -64,9 +66,11 @@ static void the_same(const scenario *s, const outcome *whole, const manner *how)
     outcome out = play_in(s, how, true);
     printf("---- whole\n%s---- in pieces\n%s", whole->trace, out.trace);
     free(out.trace);
-    fail_msg("%s: another trace with recv %u send %u seed %u block %u %u cuts %u %u", s->name,
+    fail_msg("%s: another trace with recv %u send %u seed %u block %u %u cuts %u %u sent %u",
+             s->name,
              (unsigned)how->recv_max, (unsigned)how->send_max, (unsigned)how->seed,
-             how->recv_block, how->send_block, (unsigned)how->cuts[0], (unsigned)how->cuts[1]);
+             how->recv_block, how->send_block, (unsigned)how->cuts[0], (unsigned)how->cuts[1],
+             (unsigned)how->send_cut);
 }
 
 static void every_split(void **state)
@@ -92,13 +96,16 @@ static void every_split(void **state)
     for (how.seed = 1; how.seed <= 50; how.seed++)
         the_same(s, &whole, &how);
     memset(&how, 0, sizeof how);
+    for (how.send_cut = 1; how.send_cut < whole.sent; how.send_cut++)
+        the_same(s, &whole, &how);
+    memset(&how, 0, sizeof how);
     how.cut_count = 1;
     for (int wait = 0; wait < 2; wait++) {
         how.cuts_wait = wait;
         for (how.cuts[0] = 1; how.cuts[0] < whole.received; how.cuts[0]++)
             the_same(s, &whole, &how);
     }
-    how.cut_count = whole.received <= TWO_CUTS_UP_TO ? 2 : 0;
+    how.cut_count = s->two_cuts ? 2 : 0;
     for (how.cuts[0] = 1; how.cut_count && how.cuts[0] < whole.received; how.cuts[0]++)
         for (how.cuts[1] = how.cuts[0] + 1; how.cuts[1] < whole.received; how.cuts[1]++)
             the_same(s, &whole, &how);
