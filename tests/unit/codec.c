@@ -7,7 +7,7 @@
 
 #define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 
-/* ---- base64 --------------------------------------------------------------------------------- */
+/* ---- base64 ---------------------------------------------------------------------------------- */
 
 static void base64_is(const unsigned char *bytes, size_t len, const char *expected)
 {
@@ -56,7 +56,7 @@ static void base64_of_every_length(void **state)
     }
 }
 
-/* ---- SHA-1 ---------------------------------------------------------------------------------- */
+/* ---- SHA-1 ----------------------------------------------------------------------------------- */
 
 static void sha1_is(const char *bytes, size_t len, const char *hex)
 {
@@ -95,7 +95,7 @@ static void the_accept_value_of_rfc_6455(void **state)
     base64_is((const unsigned char *)"the sample nonce", 16, "dGhlIHNhbXBsZSBub25jZQ==");
 }
 
-/* ---- SipHash -------------------------------------------------------------------------------- */
+/* ---- SipHash --------------------------------------------------------------------------------- */
 
 /* SipHash-c-d from the paper, on a padded copy; the library has 1-3 only. */
 static uint64_t sip_rotate(uint64_t x, unsigned n)
@@ -230,7 +230,7 @@ static void every_bit_of_key_and_text_counts(void **state)
         for (size_t j = 0; j < i; j++) assert_true(seen[i] != seen[j]);
 }
 
-/* ---- UTF-8 ---------------------------------------------------------------------------------- */
+/* ---- UTF-8 ----------------------------------------------------------------------------------- */
 
 /* What RFC 3629 says of the character that the bytes begin with, worked out from the numbers that
    it can still become: its length when it is whole, 0 when it lacks bytes, -1 when it is none. */

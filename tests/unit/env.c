@@ -24,7 +24,7 @@ static void heap_is_empty(const fake_heap *heap)
     assert_int_equal(heap->live_bytes, 0);
 }
 
-/* ---- hooks ---------------------------------------------------------------------------------- */
+/* ---- hooks ----------------------------------------------------------------------------------- */
 
 static void no_allocator_means_malloc(void **state)
 {
@@ -155,7 +155,7 @@ static void a_copy_is_terminated_and_may_hold_anything(void **state)
     heap_is_empty(&heap);
 }
 
-/* ---- buffers -------------------------------------------------------------------------------- */
+/* ---- buffers --------------------------------------------------------------------------------- */
 
 static void a_buffer_doubles_up_to_its_max(void **state)
 {
@@ -282,7 +282,7 @@ static void a_buffer_holds_what_was_put_in(void **state)
     }
 }
 
-/* ---- text ----------------------------------------------------------------------------------- */
+/* ---- text ------------------------------------------------------------------------------------ */
 
 /* What must be left of the text in cap bytes: whole characters, as many as fit. */
 static size_t fits(const char *text, size_t len, size_t cap)
@@ -447,7 +447,7 @@ static void foreign_words_are_cut_like_others(void **state)
     assert_string_equal(place, "\n");
 }
 
-/* ---- pools ---------------------------------------------------------------------------------- */
+/* ---- pools ----------------------------------------------------------------------------------- */
 
 struct item {
     struct psh_slot slot;

@@ -25,7 +25,7 @@ struct bytes {
 
 #define T(text) {text, sizeof(text) - 1}
 
-/* ---- texts that are no JSON ----------------------------------------------------------------- */
+/* ---- texts that are no JSON ------------------------------------------------------------------ */
 
 static const struct bytes invalid[] = {
     /* nothing, or no value */
@@ -122,7 +122,7 @@ static const struct bytes invalid[] = {
     T("data: {}"), T("HTTP/1.1 200 OK"), T("42[\"a\"]"), T("{}\n{}"), T("1\n2"), T("[]\n,"),
 };
 
-/* ---- texts that are ------------------------------------------------------------------------- */
+/* ---- texts that are -------------------------------------------------------------------------- */
 
 static const struct bytes valid[] = {
     /* literals */
@@ -392,7 +392,7 @@ static bool ref_is_object(const char *text, size_t len)
     return i < len && text[i] == '{';
 }
 
-/* ---- comparing ------------------------------------------------------------------------------ */
+/* ---- comparing ------------------------------------------------------------------------------- */
 
 static void show(const char *what, const char *text, size_t len)
 {
@@ -480,7 +480,7 @@ static void compare(const char *text, size_t len)
     free(out);
 }
 
-/* ---- the tables ----------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------ */
 
 static void no_invalid_text_is_accepted(void **state)
 {
