@@ -305,27 +305,39 @@ static void removal_shifts_back_across_the_end(void **state)
     close_world(&w);
 }
 
-/* Two names of one hash: only the name tells them apart. */
+/* Makes the table believe that the entry's name hashed as this other text does. */
+static void rehash(struct world *world, uint32_t index, const char *as)
+{
+    struct psh_entry *entry = psh_table_at(&world->table, index);
+    psh_table_unindex(&world->table, index);
+    entry->hash = psh_table_hash(&world->table, as, strlen(as));
+    entry->indexed = true;
+    psh_table_place(&world->table, entry->hash, index + 1);
+    world->table.count++;
+}
+
+/* Of two names of one hash only the name tells which is which. */
 static void names_of_one_hash(void **state)
 {
     (void)state;
-    struct world w;
-    open_world(&w, 9);
-    uint32_t first = add(&w, "first"), second = PSH_NONE;
-    /* the table believes that "first" hashed as "other" does */
-    struct psh_entry *entry = psh_table_at(&w.table, first);
-    psh_table_unindex(&w.table, first);
-    entry->hash = psh_table_hash(&w.table, "other", 5);
-    entry->indexed = true;
-    psh_table_place(&w.table, entry->hash, first + 1);
-    w.table.count++;
-    assert_int_equal(find(&w, "other"), PSH_NONE);
-    second = add(&w, "other");
-    assert_int_equal(find(&w, "other"), second);
-    psh_table_unindex(&w.table, first); /* takes the right one of the two */
-    assert_int_equal(find(&w, "other"), second);
-    whole(&w.table);
-    close_world(&w);
+    static const char *const others[] = {"other", "firs", "first ", "f", "", "firsT", "First"};
+    for (size_t i = 0; i < ARRAY_LEN(others) * 2; i++) {
+        const char *other = others[i / 2];
+        struct world w;
+        open_world(&w, 9 + i);
+        uint32_t first = add(&w, "first");
+        rehash(&w, first, other);
+        assert_int_equal(find(&w, other), PSH_NONE);
+        uint32_t second = add(&w, other);
+        assert_int_equal(find(&w, other), second);
+        psh_table_unindex(&w.table, i % 2 ? second : first); /* takes the right one of the two */
+        assert_int_equal(w.table.count, 1);
+        assert_int_equal(find(&w, other), i % 2 ? PSH_NONE : second);
+        rehash(&w, first, "first");
+        assert_int_equal(find(&w, "first"), first);
+        whole(&w.table);
+        close_world(&w);
+    }
 }
 
 /* ---- the model ------------------------------------------------------------------------------- */
