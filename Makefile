@@ -118,8 +118,8 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	@$(DEPS) demo test coverage
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
 	$(SUB) build-coverage
-	@$(CHECK)/run_tests.sh build/log/coverage $(call programs,cov,$(UNIT) $(API) $(ANOMALY))
-	@$(CHECK)/coverage.sh
+	@$(CHECK)/run_tests.sh build/log/coverage $(call programs,cov,$(UNIT) $(API) $(ANOMALY)); \
+	    status=$$?; $(CHECK)/coverage.sh && exit $$status
 
 install: ## copy pusher.h to PREFIX/include (default /usr/local; DESTDIR is respected)
 	@install -d "$(DESTDIR)$(PREFIX)/include"
