@@ -1390,13 +1390,15 @@ static bool psh_json_get_text(const struct psh_json_object *object, const char *
     return true;
 }
 
-/* An unsigned number, as a number or as the text of one; fallback when it is neither. */
+/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
+   neither, or is written with an exponent. */
 static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
                                   uint32_t fallback)
 {
     struct psh_value value = psh_json_get(object, key);
     uint32_t number = 0;
     if (value.len == 0 || !psh_json_digit((unsigned char)value.at[0])) return fallback;
+    if (memchr(value.at, 'e', value.len) || memchr(value.at, 'E', value.len)) return fallback;
     for (size_t i = 0; i < value.len && psh_json_digit((unsigned char)value.at[i]); i++) {
         if (number > (UINT32_MAX - 9) / 10) return fallback;
         number = number * 10 + (uint32_t)(value.at[i] - '0');
@@ -1838,15 +1840,16 @@ static enum psh_http_result psh_http_status(struct psh_http *http)
     const char *line = http->line;
     if (strncmp(line, "HTTP/1.", 7) != 0 || http->line_len < 12 || line[8] != ' ')
         return PSH_HTTP_BAD;
-    http->status = 0;
+    int status = 0;
     for (size_t i = 9; i < 12; i++) {
         if (line[i] < '0' || line[i] > '9') return PSH_HTTP_BAD;
-        http->status = http->status * 10 + (line[i] - '0');
+        status = status * 10 + (line[i] - '0');
     }
-    if (line[12] != '\0' && line[12] != ' ') return PSH_HTTP_BAD;
+    if (status < 100 || (line[12] != '\0' && line[12] != ' ')) return PSH_HTTP_BAD;
+    http->status = status;
     http->value = http->line + (line[12] ? 13 : 12);
     http->any = true;
-    return http->status >= 100 ? PSH_HTTP_STATUS : PSH_HTTP_BAD;
+    return PSH_HTTP_STATUS;
 }
 
 static enum psh_http_result psh_http_line(struct psh_http *http)
@@ -3057,7 +3060,7 @@ struct pusher_client {
     uint32_t subscribe_timeout_ms, reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels;
 
-    bool polling, doomed, more, now_wanted, pong_owed, started, instant_used;
+    bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -3909,7 +3912,8 @@ static uint64_t psh_client_due(const pusher_client *client)
     return due;
 }
 
-/* Our clock follows the caller's, but does not run back, and a jump forward did not happen. */
+/* Our clock follows the caller's, but does not run back, and a jump forward did not happen. Of two
+   in a row the second is a program that polls too seldom: then what was due falls due. */
 static void psh_client_clock(pusher_client *client, uint64_t now_ms)
 {
     uint64_t now = now_ms + client->offset;
@@ -3922,13 +3926,15 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
         client->offset += client->now - now;
         return;
     }
-    uint64_t due = psh_client_due(client);
-    if (due != PSH_NEVER && now > due && now - due > PSH_JUMP_MS) {
-        client->offset -= now - client->now;
-        client->now_wanted = true;
-        return;
+    uint64_t due = psh_client_due(client), then = now;
+    bool jump = due != PSH_NEVER && now > due && now - due > PSH_JUMP_MS;
+    if (jump) {
+        then = client->jumped && due > client->now ? due : client->now;
+        client->now_wanted = client->now_wanted || !client->jumped;
     }
-    client->now = now;
+    client->offset -= now - then;
+    client->now = then;
+    client->jumped = jump;
 }
 
 static void psh_client_wishes(pusher_client *client)
@@ -4028,7 +4034,9 @@ static const char *psh_client_bad_place(const pusher_options *o)
     if (!o->key || !*o->key) return "options.key is missing";
     if (!psh_client_text_ok(o->key, "/?#%&\"\\", 128)) return "options.key is not an app key";
     if (!o->host && !o->cluster) return "options.host or options.cluster is needed";
-    if (o->host && !psh_client_text_ok(o->host, "/?#@\"\\[]", 253))
+    const char *colon = o->host ? strchr(o->host, ':') : NULL; /* one alone is no IPv6 address */
+    if (o->host && (!psh_client_text_ok(o->host, "/?#@\"\\[]", 253) ||
+                    (colon && !strchr(colon + 1, ':'))))
         return "options.host must be a name or an address, without ws://, port, path or brackets";
     if (!o->host && !psh_client_text_ok(o->cluster, "./?#@:\"\\[]", 63))
         return "options.cluster is not a cluster's name";
@@ -4109,7 +4117,9 @@ static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
     client->port = (uint16_t)(o->port ? o->port : 80);
     client->host = o->host ? psh_client_join(env, o->host, "", "")
                            : psh_client_join(env, "ws-", o->cluster, ".pusher.com");
-    client->path = psh_client_join(env, o->path ? o->path : "", "/app/", o->key);
+    /* Servers answer 404 to //app. */
+    bool slash = o->path && *o->path && o->path[strlen(o->path) - 1] == '/';
+    client->path = psh_client_join(env, o->path ? o->path : "", slash ? "app/" : "/app/", o->key);
     if (o->origin) client->origin = psh_client_join(env, o->origin, "", "");
     if (!client->host || !client->path || (o->origin && !client->origin)) return false;
     bool v6 = strchr(client->host, ':') != NULL;
@@ -4196,7 +4206,9 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
     pusher_options o = *options;
     struct psh_env env;
 #if defined(PUSHER_SOCKETS)
-    if (!o.transport.open_fn) o.transport = pusher_sockets_transport();
+    const pusher_transport *t = &o.transport;
+    if (!t->open_fn && !t->ready_fn && !t->recv_fn && !t->send_fn && !t->close_fn)
+        o.transport = pusher_sockets_transport();
     if (!o.random.fill_fn) o.random = pusher_sockets_random();
 #endif
     const char *bad = psh_client_bad_options(&o);
