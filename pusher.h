@@ -367,7 +367,7 @@ PUSHER_DEF const pusher_error *pusher_last_error(const pusher_client *client);
 
 /* One more reference to the channel; the first one subscribes. Names: 1 to 200 characters of
    A-Z a-z 0-9 _ - = @ , . ; : # and no # in front (the server's own channels).
-   None on failure: PUSHER_ERR_NAME, _UNSUPPORTED (private-, presence-), _MEMORY. */
+   None on failure: PUSHER_ERR_NAME, _UNSUPPORTED (private-, presence-), _MEMORY, _ARGUMENT. */
 PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *channel_name);
 
 /* One reference fewer; with the last one the subscription ends, its bindings go, and the handle
