@@ -1266,6 +1266,13 @@ static void numbers_are_read(void **state)
     static const char *const none[] = {"null", "true", "[1]", "{\"n\":1}", "-1", "-0", "\"\"",
                                        "\"-1\"", "\"x\"", "\" 1\"", "\"\\u0031\"", "[]", "{}"};
     for (size_t i = 0; i < ARRAY_LEN(none); i++) assert_int_equal(number_of(none[i]), 77);
+    static const char *const fractions[] = {"12.0", "12.999", "\"12.5\"", "12.00001"};
+    for (size_t i = 0; i < ARRAY_LEN(fractions); i++)
+        assert_int_equal(number_of(fractions[i]), 12);
+    static const char *const exponents[] = {"1e3", "1E3", "1.5e+3", "12e-1", "\"1e3\"", "\"1E3\"",
+                                            "0e0"};
+    for (size_t i = 0; i < ARRAY_LEN(exponents); i++)
+        assert_int_equal(number_of(exponents[i]), 77);
     assert_true(parse("{\"m\":1}"));
     assert_int_equal(psh_json_get_uint(&object, "n", 77), 77);
 }
