@@ -608,6 +608,7 @@ static void psh_env_trim(struct psh_text *text)
 static void psh_env_add_bytes(struct psh_text *text, const char *bytes, size_t len)
 {
     PUSHER_ASSERT(text->len < text->cap);
+    if (text->cut) return; /* trimming may have made room for half a character more */
     size_t room = text->cap - 1 - text->len;
     bool cut = len > room;
     if (cut) len = room;
@@ -759,6 +760,7 @@ static bool psh_codec_base64(const unsigned char *bytes, size_t len, char *out, 
 {
     PUSHER_ASSERT(cap > (len + 2) / 3 * 4);
     size_t written = 0;
+    out[0] = '\0'; /* of nothing it writes nothing */
     return mbedtls_base64_encode((unsigned char *)out, cap, &written, bytes, len) == 0;
 }
 
@@ -1218,17 +1220,20 @@ static const char *psh_json_skip_space(const char *at, const char *end)
     return at;
 }
 
-/* Behind the value that starts at `at` and is no string; NULL when it is not a JSON value. */
+/* Behind the member's value that starts at `at` and is no string; NULL when it is none. It stands
+   in an object, which counts as a level. */
 static const char *psh_json_skip_value(const char *at, const char *end)
 {
     PUSHER_ASSERT(at < end && *at != '"');
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
+    check.depth = 1;
+    check.objects[0] = 1;
     for (; at < end; at++) {
-        bool ends = psh_json_number_ends(check.state) && check.depth == 0;
+        bool ends = psh_json_number_ends(check.state) && check.depth == 1;
         if (ends && (psh_json_space((unsigned char)*at) || strchr(",}]", *at))) return at;
         if (!psh_json_step(&check, (unsigned char)*at)) return NULL;
-        if (check.state == PSH_JSON_AFTER && check.depth == 0) return at + 1;
+        if (check.state == PSH_JSON_AFTER && check.depth == 1) return at + 1;
     }
     return NULL;
 }
@@ -1396,14 +1401,16 @@ static uint32_t psh_json_get_uint(const struct psh_json_object *object, const ch
                                   uint32_t fallback)
 {
     struct psh_value value = psh_json_get(object, key);
-    uint32_t number = 0;
+    uint64_t number = 0;
+    size_t i = 0;
     if (value.len == 0 || !psh_json_digit((unsigned char)value.at[0])) return fallback;
-    if (memchr(value.at, 'e', value.len) || memchr(value.at, 'E', value.len)) return fallback;
-    for (size_t i = 0; i < value.len && psh_json_digit((unsigned char)value.at[i]); i++) {
-        if (number > (UINT32_MAX - 9) / 10) return fallback;
-        number = number * 10 + (uint32_t)(value.at[i] - '0');
+    for (; i < value.len && psh_json_digit((unsigned char)value.at[i]); i++) {
+        number = number * 10 + (uint64_t)(value.at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
     }
-    return number;
+    if (i < value.len && value.at[i] == '.') i++;
+    while (i < value.len && psh_json_digit((unsigned char)value.at[i])) i++;
+    return i == value.len ? (uint32_t)number : fallback;
 }
 
 // >>table

@@ -244,7 +244,7 @@ static void errors_in_every_shape(void **state)
         {"{\"message\":\"\",\"error\":\"e\",\"code\":1}", 1, ""},
         {"{\"message\":\"q \\\" \\\\ \\u00e9 \\n\"}", 0, "q \" \\ \xC3\xA9 \n"},
         {"{\"code\":-1,\"message\":\"m\"}", 0, "m"},
-        {"{\"code\":4294967295,\"message\":\"m\"}", 0, "m"}, /* over what we count to */
+        {"{\"code\":4294967296,\"message\":\"m\"}", 0, "m"}, /* over what we count to */
         {"{\"code\":99999999999999,\"message\":\"m\"}", 0, "m"},
         {"{\"code\":4001.9,\"message\":\"m\"}", 4001, "m"},
         {"{}", 0, ""},
