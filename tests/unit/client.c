@@ -575,9 +575,15 @@ static void a_step_forward_is_taken_as_it_is(void **state)
     psh_client_clock(&client, 1016);
     assert_int_equal(client.now, 1016);
     /* nothing is due: it may sleep as long as it likes */
-    psh_client_clock(&client, UINT64_MAX / 4);
-    assert_int_equal(client.now, UINT64_MAX / 4);
+    psh_client_clock(&client, UINT64_MAX / 2);
+    assert_int_equal(client.now, UINT64_MAX / 2);
     assert_false(client.now_wanted);
+    psh_client_clock(&client, UINT64_MAX - 1); /* the furthest that is not back */
+    assert_int_equal(client.now, UINT64_MAX - 1);
+    idle_client(&client);
+    psh_client_clock(&client, 0);
+    psh_client_clock(&client, UINT64_MAX / 2 + 1);
+    assert_int_equal(client.now, 0);
 }
 
 /* A poll over PSH_JUMP_MS too late did not happen; one less is only late. */
@@ -600,6 +606,34 @@ static void a_jump_is_a_poll_much_too_late(void **state)
         psh_client_clock(&client, 3000 + late + 50);
         assert_int_equal(client.now, jump ? 1050 : 3000 + late + 50);
     }
+}
+
+/* A program that polls once a minute must see that something is dead in the second one at last. */
+static void the_second_jump_in_a_row_is_time(void **state)
+{
+    (void)state;
+    pusher_client client;
+    idle_client(&client);
+    client.phase = PSH_WAITING;
+    client.deadline = 3000;
+    psh_client_clock(&client, 1000);
+    psh_client_clock(&client, 61000);
+    assert_int_equal(client.now, 1000);
+    assert_true(client.now_wanted);
+    client.now_wanted = false;
+    psh_client_clock(&client, 121000);
+    assert_int_equal(client.now, 3000); /* due, and not a moment later */
+    assert_false(client.now_wanted);
+    client.deadline = 5000;
+    psh_client_clock(&client, 122000); /* a poll in time ends the row */
+    assert_int_equal(client.now, 4000);
+    psh_client_clock(&client, 182000);
+    assert_int_equal(client.now, 4000);
+    assert_true(client.now_wanted);
+    /* what is overdue already does not turn time back */
+    client.deadline = 2000;
+    psh_client_clock(&client, 242000);
+    assert_int_equal(client.now, 4000);
 }
 
 static void the_callers_clock_may_wrap(void **state)
@@ -753,6 +787,7 @@ int main(void)
         cmocka_unit_test(a_clock_that_runs_back_stands_still),
         cmocka_unit_test(a_step_forward_is_taken_as_it_is),
         cmocka_unit_test(a_jump_is_a_poll_much_too_late),
+        cmocka_unit_test(the_second_jump_in_a_row_is_time),
         cmocka_unit_test(the_callers_clock_may_wrap),
         cmocka_unit_test(the_earliest_deadline_is_due),
         cmocka_unit_test(deadlines_pass_over_32_bits),

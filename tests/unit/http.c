@@ -22,6 +22,7 @@ static void read_head(const void *bytes, size_t len, fake_bytes *said)
         if (result == PSH_HTTP_MORE) continue;
         if (said->len > 0) fake_bytes_add(said, "|", 1);
         if (result == PSH_HTTP_STATUS) {
+            assert_true(http.value <= http.line + strlen(http.line));
             fake_note(said, "%d %s", http.status, http.value);
         } else if (result == PSH_HTTP_HEADER) {
             fake_note(said, "%s=%s", http.line, http.value);
@@ -67,6 +68,8 @@ static void status_lines(void **state)
         {"HTTP/1.1 10 Short\r\n", "bad"},
         {"HTTP/1.1 1\r\n", "bad"},
         {"HTTP/1.1 1010 Long\r\n", "bad"},
+        {"HTTP/1.1 1010\r\n", "bad"},
+        {"HTTP/1.1 101x\r\n", "bad"},
         {"HTTP/1.1 101Switching\r\n", "bad"},
         {"HTTP/1.1 101\tx\r\n", "bad"},
         {"HTTP/1.1 1x1 Odd\r\n", "bad"},
