@@ -23,6 +23,7 @@ static int stand_in_mutex(pthread_mutex_t *mutex, const pthread_mutexattr_t *att
 static int stand_in_attr(pthread_attr_t *attr);
 static void *stand_in_malloc(size_t size);
 static int stand_in_socket(int family, int type, int protocol);
+static int stand_in_connect(int fd, const struct sockaddr *address, socklen_t len);
 static int stand_in_close(int fd);
 
 #define getaddrinfo stand_in_getaddrinfo
@@ -32,6 +33,7 @@ static int stand_in_close(int fd);
 #define pthread_attr_init stand_in_attr
 #define malloc(size) stand_in_malloc(size)
 #define socket stand_in_socket
+#define connect stand_in_connect
 #define close stand_in_close
 #define PUSHER_SOCKETS
 #define PUSHER_IMPLEMENTATION
@@ -43,6 +45,7 @@ static int stand_in_close(int fd);
 #undef pthread_attr_init
 #undef malloc
 #undef socket
+#undef connect
 #undef close
 
 #include "fake.h"
@@ -62,7 +65,9 @@ static struct {
     int fails_at;                 /* this call of malloc, mutex, attr or thread fails */
     int calls;
     int opened, closed;           /* descriptors of the library */
-    int last_opened, twice;
+    int twice;                    /* closes of what was closed */
+    int connect_error;            /* connect() fails with it at once; see stand_in_connect() */
+    uint16_t unreachable;         /* but for EINTR: on this port only */
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
 
 static int stand_in_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
@@ -128,8 +133,25 @@ static int stand_in_socket(int family, int type, int protocol)
 {
     int fd = socket(family, type, protocol);
     if (fd >= 0) world.opened++;
-    world.last_opened = fd;
     return fd;
+}
+
+/* EISCONN here means: it is connected before connect() returns. */
+static int stand_in_connect(int fd, const struct sockaddr *address, socklen_t len)
+{
+    struct sockaddr_in v4;
+    memset(&v4, 0, sizeof v4);
+    if (address->sa_family == AF_INET) memcpy(&v4, address, sizeof v4);
+    if (world.connect_error && ntohs(v4.sin_port) == world.unreachable) {
+        errno = world.connect_error;
+        return -1;
+    }
+    int result = connect(fd, address, len);
+    struct pollfd wait = {fd, POLLOUT, 0};
+    if (world.connect_error != EINTR && world.connect_error != EISCONN) return result;
+    (void)poll(&wait, 1, 20000);
+    errno = EINTR;
+    return world.connect_error == EINTR ? -1 : 0;
 }
 
 static int stand_in_close(int fd)
@@ -145,6 +167,7 @@ static int begin(void **state)
     world.own_answer = world.held = false;
     world.error = world.asked = world.answered = world.freed = 0;
     world.list = NULL;
+    world.connect_error = world.unreachable = 0;
     world.fails_at = world.calls = world.opened = world.closed = world.twice = 0;
     return 0;
 }
@@ -434,16 +457,19 @@ static void add_choice(struct choice *choices, size_t index, int family, uint16_
 
 enum { NO_FAMILY = 250 };
 
-/* r: refused, n: a family that the machine has not, g: good. */
+enum { UNREACHABLE = 9 };
+
+/* r: refused, u: unreachable, n: a family that the machine has not, g: good. */
 static void tries(const char *kinds, int want, const char *error)
 {
     struct choice choices[4];
     uint16_t good, refused;
     int listener = listen_on(AF_INET, &good), holder = closed_port(&refused), server = -1;
     size_t count = strlen(kinds);
-    for (size_t i = 0; i < count; i++)
-        add_choice(choices, i, kinds[i] == 'n' ? NO_FAMILY : AF_INET,
-                   kinds[i] == 'g' ? good : refused);
+    for (size_t i = 0; i < count; i++) {
+        uint16_t port = kinds[i] == 'g' ? good : kinds[i] == 'u' ? UNREACHABLE : refused;
+        add_choice(choices, i, kinds[i] == 'n' ? NO_FAMILY : AF_INET, port);
+    }
     world.own_answer = true;
     world.list = &choices[0].info;
     world.freed = 0;
@@ -477,6 +503,47 @@ static void the_next_address_is_tried(void **state)
     tries("nr", PUSHER_IO_ERROR, "connection refused");
     tries("n", PUSHER_IO_ERROR, "socket error");
     tries("rn", PUSHER_IO_ERROR, "socket error");
+    world.connect_error = ENETUNREACH;
+    world.unreachable = UNREACHABLE;
+    tries("ug", 1, NULL);
+    tries("rug", 1, NULL);
+    tries("u", PUSHER_IO_ERROR, "network unreachable");
+    tries("uur", PUSHER_IO_ERROR, "connection refused");
+    tries("ru", PUSHER_IO_ERROR, "network unreachable");
+}
+
+/* At once, or interrupted while it goes on by itself. */
+static void connect_may_say_it_in_other_ways(void **state)
+{
+    (void)state;
+    world.connect_error = EISCONN;
+    tries("g", 1, NULL);
+    world.connect_error = EINTR;
+    tries("g", 1, NULL);
+    tries("rg", 1, NULL);
+}
+
+/* A server too busy to accept: the connection is on its way, and can be given up there. */
+static void a_connection_may_take_its_time(void **state)
+{
+    (void)state;
+    enum { MANY = 8 };
+    void *streams[MANY];
+    uint16_t port;
+    int listener = listen_on(AF_INET, &port), waiting = 0, count = 0;
+    assert_int_equal(listen(listener, 0), 0);
+    for (; count < MANY && !waiting; count++) {
+        streams[count] = open_to("127.0.0.1", port);
+        int result = ready(streams[count], 100);
+        waiting = result == PUSHER_IO_WANT_WRITE;
+        if (!waiting) assert_int_equal(result, 1);
+        assert_true(psh_sockets_fd(streams[count]) >= 0);
+    }
+#if defined(__linux__)
+    assert_true(waiting);
+#endif
+    while (count > 0) psh_sockets_close(streams[--count]);
+    close(listener);
 }
 
 /* localhost is both, the server is on one. */
@@ -717,6 +784,19 @@ static void errors_of_the_system_are_words(void **state)
     assert_string_equal(s.error, "timed out");
 }
 
+/* ---- what is handed out --------------------------------------------------------------------- */
+
+static void the_transport_is_complete(void **state)
+{
+    (void)state;
+    pusher_transport transport = pusher_sockets_transport();
+    assert_true(transport.open_fn == psh_sockets_open && transport.ready_fn == psh_sockets_ready);
+    assert_true(transport.recv_fn == psh_sockets_recv && transport.send_fn == psh_sockets_send);
+    assert_true(transport.close_fn == psh_sockets_close && transport.fd_fn == psh_sockets_fd);
+    assert_true(transport.error_fn == psh_sockets_error);
+    assert_null(transport.user_data);
+}
+
 /* ---- randomness and time -------------------------------------------------------------------- */
 
 static void randomness_fills_all_of_it_and_differs(void **state)
@@ -872,6 +952,8 @@ int main(void)
         TEST(a_host_that_cannot_be_has_no_address),
         TEST(what_the_name_server_says_is_told),
         TEST(the_next_address_is_tried),
+        TEST(connect_may_say_it_in_other_ways),
+        TEST(a_connection_may_take_its_time),
         TEST(the_other_family_is_tried),
         TEST(nobody_waits_for_a_look_up),
         TEST(a_stream_may_end_before_its_look_up),
@@ -883,6 +965,7 @@ int main(void)
         TEST(a_reset_is_an_error_and_no_signal),
         TEST(a_big_transfer_goes_in_parts),
         TEST(errors_of_the_system_are_words),
+        TEST(the_transport_is_complete),
         TEST(randomness_fills_all_of_it_and_differs),
         TEST(the_clock_counts_milliseconds),
         TEST(waiting_ends_at_the_timeout),

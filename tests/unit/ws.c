@@ -830,6 +830,7 @@ static void control_frames_have_room_in_reserve(void **state)
         (void)put(&w.ws, bytes.at, bytes.len);
         assert_int_equal(psh_ws_next(&w.ws), PSH_WS_MORE);
         assert_false(w.ws.pong_owed);
+        assert_false(psh_ws_send_text(&w.ws, text, 1)); /* nor what the pong has left */
         psh_ws_send_close(&w.ws, 4001);
         said.len = 0;
         read_output(&w.ws, &said);
