@@ -1593,20 +1593,48 @@ static bool psh_json_get_text(const struct psh_json_object *object, const char *
 
 /* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
    neither, or is written with an exponent. */
+static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
+    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
+        number = number * 10 + (uint64_t)(value->at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
+    }
+    if (i < value->len && value->at[i] == '.') i++;
+    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
+    return i == value->len ? (uint32_t)number : fallback;
+}
+
 static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
                                   uint32_t fallback)
 {
+    PUSHER_ASSERT(key);
     struct psh_value value = psh_json_get(object, key);
-    uint64_t number = 0;
-    size_t i = 0;
-    if (value.len == 0 || !psh_json_digit((unsigned char)value.at[0])) return fallback;
-    for (; i < value.len && psh_json_digit((unsigned char)value.at[i]); i++) {
-        number = number * 10 + (uint64_t)(value.at[i] - '0');
-        if (number > UINT32_MAX) return fallback;
+    return psh_json_uint(&value, fallback);
+}
+
+/* The text as a JSON string, quotes included; at most six times as long, and two. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    PUSHER_ASSERT(bytes || len == 0);
+    psh_env_add(text, "\"");
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        char escape[] = "\\u0000";
+        if (byte == '"' || byte == '\\') {
+            psh_env_add(text, "\\");
+        } else if (byte < 0x20) {
+            escape[4] = hex[byte >> 4];
+            escape[5] = hex[byte & 15];
+            psh_env_add(text, escape);
+            continue;
+        }
+        psh_env_add_bytes(text, bytes + i, 1);
     }
-    if (i < value.len && value.at[i] == '.') i++;
-    while (i < value.len && psh_json_digit((unsigned char)value.at[i])) i++;
-    return i == value.len ? (uint32_t)number : fallback;
+    psh_env_add(text, "\"");
 }
 
 // >>table
@@ -1620,7 +1648,7 @@ struct psh_entry { /* first member of every item in a table */
     char *name;
     unsigned char name_len;
     bool indexed;             /* found by its name */
-    unsigned char state, mark; /* the owner's */
+    unsigned char state, mark, kind, flags; /* the owner's */
 };
 
 struct psh_bucket {
@@ -2564,6 +2592,11 @@ enum psh_kind {
     PSH_KIND_SUBSCRIBED,
     PSH_KIND_REFUSED,
     PSH_KIND_COUNT,
+    PSH_KIND_JOINED,
+    PSH_KIND_LEFT,
+    PSH_KIND_MISS,
+    PSH_KIND_SIGNED_IN,
+    PSH_KIND_WATCHLIST,
     PSH_KIND_INTERNAL   /* pusher_internal: and not known: nobody is told */
 };
 
@@ -2584,12 +2617,17 @@ static enum psh_kind psh_proto_kind(const struct psh_value *name)
         if (psh_proto_is(name, outer_len, "ping")) return PSH_KIND_PING;
         if (psh_proto_is(name, outer_len, "pong")) return PSH_KIND_PONG;
         if (psh_proto_is(name, outer_len, "subscription_error")) return PSH_KIND_REFUSED;
+        if (psh_proto_is(name, outer_len, "cache_miss")) return PSH_KIND_MISS;
+        if (psh_proto_is(name, outer_len, "signin_success")) return PSH_KIND_SIGNED_IN;
         return PSH_KIND_EVENT;
     }
     if (name->len < inner_len || memcmp(name->at, inner, inner_len) != 0) return PSH_KIND_EVENT;
     if (psh_proto_is(name, inner_len, "subscription_succeeded")) return PSH_KIND_SUBSCRIBED;
     if (psh_proto_is(name, inner_len, "subscription_error")) return PSH_KIND_REFUSED;
     if (psh_proto_is(name, inner_len, "subscription_count")) return PSH_KIND_COUNT;
+    if (psh_proto_is(name, inner_len, "member_added")) return PSH_KIND_JOINED;
+    if (psh_proto_is(name, inner_len, "member_removed")) return PSH_KIND_LEFT;
+    if (psh_proto_is(name, inner_len, "watchlist_events")) return PSH_KIND_WATCHLIST;
     return PSH_KIND_INTERNAL;
 }
 
@@ -2600,6 +2638,8 @@ static const char *psh_proto_public_name(enum psh_kind kind, const char *name)
     case PSH_KIND_SUBSCRIBED: return "pusher:subscription_succeeded";
     case PSH_KIND_REFUSED: return "pusher:subscription_error";
     case PSH_KIND_COUNT: return "pusher:subscription_count";
+    case PSH_KIND_JOINED: return "pusher:member_added";
+    case PSH_KIND_LEFT: return "pusher:member_removed";
     default: return name;
     }
 }
@@ -2650,6 +2690,46 @@ static void psh_proto_error(const struct psh_value *data, struct psh_server_erro
     }
 }
 
+/* The last member of this name in a JSON object; false: no JSON object, or no such member. */
+static bool psh_proto_pick(const char *text, size_t len, const char *name, struct psh_value *value)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, item;
+    bool found = false;
+    if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &item)) {
+        if (!psh_json_key_is(&key, name)) continue;
+        *value = item;
+        found = true;
+    }
+    return found;
+}
+
+enum { PSH_USER_ID = 256 };
+
+/* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
+   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
+                            const char *name, char id[PSH_USER_ID])
+{
+    struct psh_value value;
+    struct psh_text out;
+    char *copy = psh_env_copy(env, string->at, string->len);
+    size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
+    bool found = copy && psh_proto_pick(copy, len, name, &value) &&
+                 (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    psh_env_text(&out, id, PSH_USER_ID);
+    if (found) {
+        char *text = copy + (value.at - copy);
+        len = value.string ? psh_json_unescape(text, value.len) : value.len;
+        psh_env_add_bytes(&out, text, len);
+        found = len > 0 && !out.cut && strlen(id) == len;
+    }
+    psh_env_free(env, copy);
+    return found;
+}
+
 static bool psh_proto_count(const struct psh_value *data, uint32_t *count)
 {
     struct psh_json_object object;
@@ -2678,20 +2758,160 @@ static const char *psh_proto_bad_channel(const char *name)
     return NULL;
 }
 
-static bool psh_proto_needs_auth(const char *name)
+/* By the longest prefix. */
+static pusher_kind psh_proto_channel_kind(const char *name)
 {
-    return strncmp(name, "private-", 8) == 0 || strncmp(name, "presence-", 9) == 0;
+    static const struct {
+        const char *prefix;
+        pusher_kind kind;
+    } kinds[] = {{"private-encrypted-cache-", PUSHER_KIND_ENCRYPTED_CACHE},
+                 {"private-encrypted-", PUSHER_KIND_ENCRYPTED},
+                 {"private-cache-", PUSHER_KIND_PRIVATE_CACHE},
+                 {"private-", PUSHER_KIND_PRIVATE},
+                 {"presence-cache-", PUSHER_KIND_PRESENCE_CACHE},
+                 {"presence-", PUSHER_KIND_PRESENCE},
+                 {"cache-", PUSHER_KIND_CACHE}};
+    PUSHER_ASSERT(name);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strncmp(name, kinds[i].prefix, strlen(kinds[i].prefix)) == 0) return kinds[i].kind;
+    return PUSHER_KIND_PUBLIC;
 }
 
-/* data is always an object: one server dies of a string. */
-static void psh_proto_subscribe(struct psh_text *text, const char *channel, bool subscribe)
+static bool psh_proto_is_cache(pusher_kind kind)
+{
+    return kind & 1;
+}
+
+static bool psh_proto_is_presence(pusher_kind kind)
+{
+    return kind == PUSHER_KIND_PRESENCE || kind == PUSHER_KIND_PRESENCE_CACHE;
+}
+
+static bool psh_proto_is_encrypted(pusher_kind kind)
+{
+    return kind >= PUSHER_KIND_ENCRYPTED;
+}
+
+/* NULL, or what is wrong. It is quoted nowhere: so it may have nothing that JSON would quote. */
+static const char *psh_proto_bad_trigger(const char *event)
+{
+    size_t len = strlen(event);
+    if (strncmp(event, "client-", 7) != 0) return "a client event's name must begin with client-";
+    if (len > 200) return "a client event's name is longer than 200 bytes";
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)event[i] < 0x20 || event[i] == '"' || event[i] == '\\')
+            return "a client event's name has a quote, a backslash or a control character";
+    return NULL;
+}
+
+/* data is always an object: one server dies of a string. proof and fields are JSON members, or
+   NULL. */
+static void psh_proto_subscribe(struct psh_text *text, const char *channel, const char *proof,
+                                const char *fields)
+{
+    PUSHER_ASSERT(channel[0]);
+    psh_env_add(text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"");
+    psh_env_add(text, channel);
+    psh_env_add(text, proof ? "\"," : "\"");
+    if (proof) psh_env_add(text, proof);
+    if (fields) psh_env_add(text, ",");
+    if (fields) psh_env_add(text, fields);
+    psh_env_add(text, "}}");
+}
+
+static void psh_proto_unsubscribe(struct psh_text *text, const char *channel)
 {
     PUSHER_ASSERT(!psh_proto_bad_channel(channel));
-    psh_env_add(text, "{\"event\":\"pusher:");
-    psh_env_add(text, subscribe ? "subscribe" : "unsubscribe");
-    psh_env_add(text, "\",\"data\":{\"channel\":\"");
+    psh_env_add(text, "{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"");
     psh_env_add(text, channel);
     psh_env_add(text, "\"}}");
+}
+
+static void psh_proto_signin(struct psh_text *text, const char *proof)
+{
+    PUSHER_ASSERT(proof && *proof);
+    psh_env_add(text, "{\"event\":\"pusher:signin\",\"data\":{");
+    psh_env_add(text, proof);
+    psh_env_add(text, "}}");
+}
+
+static void psh_proto_trigger(struct psh_text *text, const char *channel, const char *event,
+                              const char *json, size_t len)
+{
+    PUSHER_ASSERT(json && len > 0);
+    psh_env_add(text, "{\"event\":\"");
+    psh_env_add(text, event);
+    psh_env_add(text, "\",\"channel\":\"");
+    psh_env_add(text, channel);
+    psh_env_add(text, "\",\"data\":");
+    psh_env_add_bytes(text, json, len);
+    psh_env_add(text, "}");
+}
+
+/* Enough for what stands around the variable parts of the messages above. */
+enum { PSH_PROTO_FRAME = 80 };
+
+/* The members of a subscription that are ours. */
+static bool psh_proto_reserved(const struct psh_value *key)
+{
+    return psh_json_key_is(key, "channel") || psh_json_key_is(key, "auth") ||
+           psh_json_key_is(key, "channel_data");
+}
+
+/* The inside of a JSON object that may be added to a subscription's data, or NULL and why not. */
+static const char *psh_proto_fields(const char *json, size_t *len, const char **wrong)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    const char *end = json + strlen(json);
+    *wrong = "the fields are not a JSON object";
+    if (!psh_json_valid(json, strlen(json)) || !psh_json_enter(&walk, json, strlen(json)) ||
+        !walk.object)
+        return NULL;
+    *wrong = "the fields must not hold channel, auth or channel_data";
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_proto_reserved(&key)) return NULL;
+    json = psh_json_skip_space(json, end) + 1;
+    while (*--end != '}') continue;
+    PUSHER_ASSERT(json <= end);
+    *len = (size_t)(end - json);
+    return json;
+}
+
+/* An answer to an authorization: strings as they stand in the JSON, with their quotes in raw. */
+struct psh_answer {
+    struct psh_value auth, channel_data, shared_secret, user_data;
+};
+
+/* NULL, or what is wrong. text is valid JSON. */
+static const char *psh_proto_answer(const char *text, size_t len, struct psh_answer *answer)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    memset(answer, 0, sizeof *answer);
+    if (!psh_json_enter(&walk, text, len) || !walk.object) return "the answer is no JSON object";
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "auth")) answer->auth = value;
+        if (psh_json_key_is(&key, "channel_data")) answer->channel_data = value;
+        if (psh_json_key_is(&key, "shared_secret")) answer->shared_secret = value;
+        if (psh_json_key_is(&key, "user_data")) answer->user_data = value;
+    }
+    if (!answer->auth.string || answer->auth.len == 0) return "the answer has no auth";
+    return NULL;
+}
+
+/* One channel's part of a batch's answer: BODY, or {"status":200,"data":BODY}. */
+static struct psh_value psh_proto_part(const struct psh_value *value, uint32_t *status)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, item, data = *value;
+    *status = 200;
+    if (!psh_json_enter(&walk, value->raw, value->raw_len) || !walk.object) return data;
+    while (psh_json_next(&walk, &key, &item)) {
+        if (psh_json_key_is(&key, "status")) *status = psh_json_uint(&item, 0);
+        if (psh_json_key_is(&key, "data")) data = item;
+    }
+    return data;
 }
 
 #define PSH_PROTO_PING "{\"event\":\"pusher:ping\",\"data\":{}}"
@@ -3016,7 +3236,284 @@ PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
 /* A transport made from a transport comes with PUSHER_TLS. */
 
 // >>auth
-/* Tickets, endpoint requests and local signing come with private channels. */
+/* Authorizations: which way they go, what is asked, and what is made of an answer. The exchange
+   with an endpoint is bytes in and bytes out; the client moves them. */
+
+enum psh_verdict { PSH_VERDICT_NONE = 0, PSH_VERDICT_YES, PSH_VERDICT_NO, PSH_VERDICT_LATER };
+
+/* The authorization of one channel, or of the user. */
+struct psh_ask {
+    uint32_t serial;       /* of the question that waits for its answer, or 0 */
+    uint32_t batch;        /* serial of the first question in the same call */
+    uint32_t asked_at;     /* low bits of the client's time */
+    uint32_t attempt;      /* questions in a row without a yes */
+    int status;            /* of a refusal */
+    unsigned char verdict; /* enum psh_verdict */
+    unsigned char reason;  /* enum pusher_auth_reason, of the next question */
+    unsigned char code;    /* pusher_result, of a refusal */
+    char *text;            /* yes: JSON members that prove it; no: why */
+};
+
+static void psh_auth_forget(const struct psh_env *env, struct psh_ask *ask)
+{
+    PUSHER_ASSERT(env && ask);
+    psh_env_free_secret(env, ask->text);
+    ask->text = NULL;
+    ask->serial = 0;
+    ask->verdict = PSH_VERDICT_NONE;
+}
+
+static void psh_auth_refuse(const struct psh_env *env, struct psh_ask *ask,
+                            enum psh_verdict verdict, pusher_result code, int status,
+                            const char *why)
+{
+    PUSHER_ASSERT(why && verdict >= PSH_VERDICT_NO);
+    psh_auth_forget(env, ask);
+    ask->verdict = (unsigned char)verdict;
+    ask->code = (unsigned char)code;
+    ask->status = status;
+    ask->text = psh_env_copy(env, why, strlen(why)); /* without memory it stays unsaid */
+}
+
+enum psh_auth_way { PSH_WAY_NONE = 0, PSH_WAY_HOOK, PSH_WAY_USER_HOOK, PSH_WAY_POST,
+                    PSH_WAY_USER_POST, PSH_WAY_SIGN };
+
+enum psh_post_phase { PSH_POST_IDLE = 0, PSH_POST_OPENING, PSH_POST_SENDING, PSH_POST_READING };
+
+struct psh_auth {
+    pusher_auth_fn request_fn, user_fn;
+    pusher_auth_prepare_fn prepare_fn;
+    void *user_data;
+    char *key, *secret, *channel_data, *signin_data;
+    struct psh_url channel_url, user_url; /* host NULL: none */
+    struct psh_buf fixed_fields, fixed_params;
+    uint32_t max_batch, max_attempts, max_answer;
+    uint32_t serial;           /* of the last question */
+    /* The request under way, and the stream that is kept for the next one. */
+    enum psh_post_phase phase;
+    bool preparing, reused;    /* prepare_fn runs; the stream has served before */
+    const struct psh_url *url; /* where the stream goes */
+    pusher_ticket ticket;
+    struct psh_buf fields, params, out;
+    size_t out_at, retry;
+    struct psh_reply reply;
+    void *stream;
+    uint64_t idle_at, deadline; /* when the unused stream is closed; when the answer is late */
+};
+
+static enum psh_auth_way psh_auth_way(const struct psh_auth *auth, bool user)
+{
+    PUSHER_ASSERT(auth);
+    if (user && auth->user_fn) return PSH_WAY_USER_HOOK;
+    if (user && auth->user_url.host) return PSH_WAY_USER_POST;
+    if (auth->request_fn) return PSH_WAY_HOOK;
+    if (!user && auth->channel_url.host) return PSH_WAY_POST;
+    return auth->secret && (!user || auth->signin_data) ? PSH_WAY_SIGN : PSH_WAY_NONE;
+}
+
+static void psh_auth_free(const struct psh_env *env, struct psh_auth *auth)
+{
+    struct psh_buf *bufs[5];
+    bufs[0] = &auth->fixed_fields, bufs[1] = &auth->fixed_params, bufs[2] = &auth->fields;
+    bufs[3] = &auth->params, bufs[4] = &auth->out;
+    for (int i = 0; i < 5; i++) psh_env_release(env, bufs[i]);
+    psh_env_release(env, &auth->reply.body);
+    psh_http_url_free(env, &auth->channel_url);
+    psh_http_url_free(env, &auth->user_url);
+    psh_env_free(env, auth->key);
+    psh_env_free_secret(env, auth->secret);
+    psh_env_free(env, auth->channel_data);
+    psh_env_free(env, auth->signin_data);
+    psh_env_free(env, auth);
+}
+
+enum { PSH_AUTH_REQUEST = 65536 }; /* bytes of a request's headers, and of its body */
+
+static void psh_auth_secret_buf(struct psh_buf *buf)
+{
+    buf->max = PSH_AUTH_REQUEST;
+    buf->secret = true;
+}
+
+/* Fixed headers and parameters, in the form in which they are sent. */
+static const char *psh_auth_set_pairs(const struct psh_env *env, struct psh_auth *auth,
+                                      const pusher_auth_options *o)
+{
+    for (size_t i = 0; i < o->header_count; i++) {
+        const pusher_pair *pair = &o->headers[i];
+        if (!pair->name || !pair->value ||
+            !psh_http_field(env, &auth->fixed_fields, pair->name, pair->value))
+            return "options.auth.headers has one that cannot be sent";
+    }
+    for (size_t i = 0; i < o->param_count; i++) {
+        const pusher_pair *pair = &o->params[i];
+        if (!pair->name || !pair->value ||
+            !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
+                           strlen(pair->value)))
+            return "options.auth.params has one that cannot be sent";
+    }
+    return NULL;
+}
+
+/* The user's JSON, checked for what it must hold. */
+static const char *psh_auth_bad_user(const pusher_auth_options *o)
+{
+    struct psh_value value;
+    const char *text = o->channel_data;
+    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
+        return "options.auth.channel_data must be a JSON object with a user_id";
+    text = o->signin_data;
+    if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
+        return "options.auth.signin_data must be a JSON object with an id that is a string";
+    if ((o->channel_data || o->signin_data) && !o->secret)
+        return "options.auth.channel_data and signin_data go with options.auth.secret";
+    return NULL;
+}
+
+static const char *psh_auth_bad_options(const pusher_auth_options *o)
+{
+    if ((o->header_count && !o->headers) || (o->param_count && !o->params))
+        return "options.auth counts headers or params that are not there";
+    if (o->secret && !*o->secret) return "options.auth.secret is empty";
+    if (o->max_batch > 65536) return "options.auth.max_batch is over 65536";
+    if (o->max_answer_bytes > INT32_MAX) return "options.auth.max_answer_bytes is over 2 GiB";
+    return psh_auth_bad_user(o);
+}
+
+static bool psh_auth_set_text(const struct psh_env *env, char **to, const char *text)
+{
+    PUSHER_ASSERT(to && !*to);
+    if (text) *to = psh_env_copy(env, text, strlen(text));
+    return !text || *to;
+}
+
+/* NULL, or what is wrong with the options; *memory: there was not enough of it. */
+static const char *psh_auth_init(struct psh_auth *auth, const struct psh_env *env,
+                                 const pusher_options *options, bool *memory)
+{
+    const pusher_auth_options *o = &options->auth;
+    const char *wrong = psh_auth_bad_options(o);
+    memset(auth, 0, sizeof *auth);
+    auth->request_fn = o->request_fn;
+    auth->user_fn = o->user_fn;
+    auth->prepare_fn = o->prepare_fn;
+    auth->user_data = o->user_data;
+    auth->max_batch = o->max_batch ? o->max_batch : 1;
+    auth->max_attempts = o->max_attempts ? o->max_attempts : 3;
+    auth->max_answer = o->max_answer_bytes ? o->max_answer_bytes : 16384;
+    psh_auth_secret_buf(&auth->fixed_fields);
+    psh_auth_secret_buf(&auth->fixed_params);
+    psh_auth_secret_buf(&auth->fields);
+    psh_auth_secret_buf(&auth->params);
+    psh_auth_secret_buf(&auth->out);
+    auth->out.max = 3 * (size_t)PSH_AUTH_REQUEST;
+    if (!wrong && o->endpoint) wrong = psh_http_url(env, o->endpoint, &auth->channel_url, memory);
+    if (!wrong && o->user_endpoint && !*memory)
+        wrong = psh_http_url(env, o->user_endpoint, &auth->user_url, memory);
+    if (!wrong) wrong = psh_auth_set_pairs(env, auth, o);
+    if (wrong || *memory) return wrong;
+    *memory = !psh_auth_set_text(env, &auth->key, options->key) ||
+              !psh_auth_set_text(env, &auth->secret, o->secret) ||
+              !psh_auth_set_text(env, &auth->channel_data, o->channel_data) ||
+              !psh_auth_set_text(env, &auth->signin_data, o->signin_data);
+    return NULL;
+}
+
+/* "auth":"key:signature", with the text that was signed for, as a JSON string. */
+static bool psh_auth_sign(const struct psh_env *env, const struct psh_auth *auth,
+                          const pusher_auth_request *request, bool presence, struct psh_ask *ask)
+{
+    PUSHER_ASSERT(auth->secret);
+    bool user = request->kind == PUSHER_AUTH_USER;
+    const char *data = user ? auth->signin_data : presence ? auth->channel_data : NULL;
+    const char *middle = user ? "::user::" : ":", *end = !user && data ? ":" : "";
+    struct psh_codec_piece pieces[5];
+    char hex[PSH_SHA256_HEX];
+    struct psh_text text;
+    size_t cap = strlen(auth->key) + sizeof hex + 40 + (data ? 6 * strlen(data) : 0);
+    pieces[0].at = request->socket_id;
+    pieces[1].at = middle;
+    pieces[2].at = request->channel_name;
+    pieces[3].at = end;
+    pieces[4].at = data ? data : "";
+    for (int i = 0; i < 5; i++) pieces[i].len = strlen(pieces[i].at);
+    ask->text = (char *)psh_env_alloc(env, cap);
+    if (!ask->text || !psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
+    psh_env_text(&text, ask->text, cap);
+    psh_env_add(&text, "\"auth\":\"");
+    psh_env_add(&text, auth->key);
+    psh_env_add(&text, ":");
+    psh_env_add(&text, hex);
+    psh_env_add(&text, "\"");
+    if (data) psh_env_add(&text, user ? ",\"user_data\":" : ",\"channel_data\":");
+    if (data) psh_json_quote(&text, data, strlen(data));
+    PUSHER_ASSERT(!text.cut);
+    ask->verdict = PSH_VERDICT_YES;
+    return true;
+}
+
+static void psh_auth_add_raw(struct psh_text *text, const char *name, const struct psh_value *value)
+{
+    if (!value->string) return;
+    psh_env_add(text, name);
+    psh_env_add_bytes(text, value->raw, value->raw_len);
+}
+
+/* What an answer proves, byte for byte as it came: it is signed. The secret stays here. */
+static bool psh_auth_prove(const struct psh_env *env, const struct psh_answer *answer,
+                           struct psh_ask *ask)
+{
+    PUSHER_ASSERT(answer->auth.string && !ask->text);
+    struct psh_text text;
+    size_t cap = answer->auth.raw_len + answer->channel_data.raw_len + answer->user_data.raw_len;
+    cap += 48;
+    ask->text = (char *)psh_env_alloc(env, cap);
+    if (!ask->text) return false;
+    psh_env_text(&text, ask->text, cap);
+    psh_auth_add_raw(&text, "\"auth\":", &answer->auth);
+    psh_auth_add_raw(&text, ",\"channel_data\":", &answer->channel_data);
+    psh_auth_add_raw(&text, ",\"user_data\":", &answer->user_data);
+    PUSHER_ASSERT(!text.cut);
+    ask->verdict = PSH_VERDICT_YES;
+    return true;
+}
+
+/* -- the endpoint -- */
+
+/* Begins a request; prepare_fn may then add to fields and params. */
+static bool psh_auth_begin(const struct psh_env *env, struct psh_auth *auth,
+                           const pusher_auth_request *request)
+{
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE);
+    const char *id = request->socket_id, *name = request->channel_name;
+    auth->ticket = request->ticket;
+    auth->fields.len = auth->params.len = auth->out.len = auth->out_at = auth->retry = 0;
+    if (!psh_http_form(env, &auth->params, "socket_id", id, strlen(id))) return false;
+    if (*name && !psh_http_form(env, &auth->params, "channel_name", name, strlen(name)))
+        return false;
+    const struct psh_buf *params = &auth->fixed_params, *fields = &auth->fixed_fields;
+    if (params->len && (!psh_http_add(env, &auth->params, "&", 1) ||
+                        !psh_http_add(env, &auth->params, (const char *)params->data, params->len)))
+        return false;
+    return !fields->len ||
+           psh_http_add(env, &auth->fields, (const char *)fields->data, fields->len);
+}
+
+static bool psh_auth_finish(const struct psh_env *env, struct psh_auth *auth,
+                            const struct psh_url *url)
+{
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && url->host);
+    return psh_http_post(env, &auth->out, url, &auth->fields, &auth->params);
+}
+
+/* Before the (first or repeated) sending. */
+static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
+{
+    psh_env_release(env, &auth->reply.body);
+    psh_http_reply_init(&auth->reply, auth->max_answer);
+    auth->reply.body.secret = true;
+    auth->out_at = auth->retry = 0;
+}
 
 // >>client
 /* The connection's and the channels' state machines, timers, dispatch. */
@@ -3128,7 +3625,9 @@ static struct psh_move psh_client_move(enum psh_phase phase, enum psh_signal sig
 }
 
 enum psh_sub {
-    PSH_SUB_IDLE = 0,   /* to be subscribed: in the queue */
+    PSH_SUB_IDLE = 0,   /* to be subscribed: in line for an authorization, or in the queue */
+    PSH_SUB_ASKING,     /* waiting for its authorization */
+    PSH_SUB_RETRYING,   /* waiting for the time to ask for it again */
     PSH_SUB_PENDING,    /* asked for; waiting for the answer */
     PSH_SUB_LIVE,
     PSH_SUB_REFUSED,
@@ -3140,12 +3639,17 @@ enum psh_sub {
 };
 
 enum psh_sub_signal {
-    PSH_SUB_SEND = 0, /* its turn in the queue, and the frame is staged */
+    PSH_SUB_ASK = 0,  /* its turn in the line, and the question is put */
+    PSH_SUB_GRANT,
+    PSH_SUB_DENY,
+    PSH_SUB_DEFER,    /* later */
+    PSH_SUB_WAKE,     /* now */
+    PSH_SUB_SEND,     /* its turn in the queue, and the frame is staged */
     PSH_SUB_ACK,
     PSH_SUB_NAK,
     PSH_SUB_LATE,     /* the deadline of the answer has passed */
     PSH_SUB_DROP,     /* the last reference was given back */
-    PSH_SUB_AGAIN,    /* the first reference anew */
+    PSH_SUB_AGAIN,    /* one more reference */
     PSH_SUB_LOST,     /* the connection has gone */
     PSH_SUB_SIGNALS
 };
@@ -3178,6 +3682,16 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
 {
     PUSHER_ASSERT(state < PSH_SUBS && signal < PSH_SUB_SIGNALS);
     switch (PSH_SUB_AT(state, signal)) {
+    case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_ASK):
+        return psh_client_sub_to(PSH_SUB_ASKING, PSH_SUB_WAIT);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_GRANT):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_WAKE):
+    case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_AGAIN):
+        return psh_client_sub_to(PSH_SUB_IDLE, PSH_SUB_QUEUE);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DENY):
+        return psh_client_sub_to(PSH_SUB_REFUSED, PSH_SUB_TELL);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DEFER):
+        return psh_client_sub_to(PSH_SUB_RETRYING, PSH_SUB_QUEUE);
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_SEND):
         return psh_client_sub_to(PSH_SUB_PENDING, PSH_SUB_WAIT);
     case PSH_SUB_AT(PSH_SUB_PENDING, PSH_SUB_ACK):
@@ -3202,6 +3716,8 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
         return psh_client_sub_to(PSH_SUB_LEAVING, PSH_SUB_QUEUE);
 
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_LOST):
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_LOST):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_PENDING, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_LIVE, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_LOST):
@@ -3209,6 +3725,8 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
         return psh_client_sub_to(PSH_SUB_IDLE, PSH_SUB_QUEUE);
 
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_DROP):
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DROP):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_DROP):
     case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_DROP):
     case PSH_SUB_AT(PSH_SUB_CANCELLED, PSH_SUB_NAK):
     case PSH_SUB_AT(PSH_SUB_CANCELLED, PSH_SUB_LOST):
@@ -3219,23 +3737,59 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
     }
 }
 
-/* Two lists run through the channels: the order of subscription, and the work: the queue, those
-   that wait for an answer, or those to be freed. */
+/* Two lists run through the channels: the order of subscription, and the work that waits. */
 enum { PSH_BY_ORDER = 0, PSH_BY_WORK = 1, PSH_LINKS = 2 };
 
 struct psh_link {
     uint32_t before, next; /* ids: index + 1 */
 };
 
+/* In entry.flags. */
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
+
+/* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
     uint32_t deadline;     /* of the answer; low bits of the client's time */
-    uint32_t count;        /* of subscribers, as the server says */
+    uint32_t more;         /* id of its struct psh_more, or 0 */
 };
 
-enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_QUEUE, PSH_WORK_WAIT, PSH_WORK_FREE, PSH_WORKS };
+/* An event that waits for a new key, or a client event that waits for its channel. */
+struct psh_held {
+    struct psh_held *next;
+    pusher_channel channel;
+    size_t len;
+    char text[1];
+};
+
+struct psh_line { /* of them */
+    struct psh_held *first, *last;
+    size_t bytes;
+};
+
+struct psh_crypt {
+    unsigned char key[PSH_BOX_KEY];
+    bool known, refreshing, refreshed; /* refreshed_at is set */
+    uint64_t refreshed_at;
+    struct psh_line held;
+};
+
+/* What a public channel does without. */
+struct psh_more {
+    struct psh_slot slot;
+    uint32_t count;               /* of subscribers, as the server says */
+    struct psh_ask ask;
+    char *fields;                 /* more members of the subscription's data */
+    char *me;                     /* presence: this client's user id */
+    struct psh_members *members;
+    struct psh_crypt *crypt;
+};
+
+/* Lists of channels by what they wait for; on AUTH, WAIT and SIGNIN until a deadline. */
+enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_ASK, PSH_WORK_AUTH, PSH_WORK_ANSWERED, PSH_WORK_RETRY,
+                PSH_WORK_QUEUE, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -3246,8 +3800,11 @@ enum {
     PSH_LINGER_MS = 1000, /* for the other side to end the stream after our close frame */
     PSH_JUMP_MS = 5000,   /* a poll as late as this means that the clock, or the program, slept */
     PSH_LOOKUP_MS = 10,   /* how often a look-up is asked for its answer */
+    PSH_POST_MS = 2,      /* how often the endpoint is: an event loop knows one stream only */
     PSH_ERROR_MS = 2000,  /* a close without a code this soon after an error event has its code */
-    PSH_LATE_BATCH = 256  /* unanswered subscriptions reported in one poll */
+    PSH_BATCH = 256,      /* channels told of, or asked for, in one poll */
+    PSH_REFRESH_MS = 5000, /* between two questions for one channel's new key */
+    PSH_KEEP_MS = 10000   /* how long the endpoint's stream is kept when nothing is asked */
 };
 
 struct pusher_client {
@@ -3260,10 +3817,13 @@ struct pusher_client {
     char *host, *authority, *path, *origin;
     uint16_t port;
     uint32_t activity_timeout_ms, pong_timeout_ms, unavailable_timeout_ms, connect_timeout_ms;
-    uint32_t subscribe_timeout_ms, reconnect_base_ms, reconnect_cap_ms, max_attempts;
-    uint32_t max_poll_bytes, max_channels;
+    uint32_t wait_ms[PSH_WORKS];   /* until a deadline */
+    uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
+    uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
     bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
+    bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
+                                        the user's channel is to be subscribed */
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -3278,13 +3838,26 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
+    uint64_t gap_from;             /* since when events may have been missed */
+    uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
 
     struct psh_ws ws;
     struct psh_buf scratch;        /* a message's texts */
+    struct psh_buf draft;          /* a message to be sent */
+    const char *message;           /* the one being read */
+    size_t message_len;
     struct psh_table table;
+    struct psh_pool extras;        /* struct psh_more */
+    struct psh_auth *auth;         /* NULL: nothing can be authorized */
     struct psh_bind bind;
     struct psh_handlers everyone;  /* PUSHER_ALL */
+    struct psh_handlers user_handlers, watchers;
+    uint32_t user;                 /* index of the user's entry, or PSH_NONE */
+    char *user_id;                 /* while signed in */
+    struct psh_line triggers;      /* that wait for their channels */
+    uint64_t *sent_at;             /* of the last client events, in a ring */
+    uint32_t rate, sent_next;      /* its size, and the oldest */
     struct psh_list order, work[PSH_WORKS];
     pusher_stats stats;
     pusher_error last;
@@ -3312,7 +3885,8 @@ static uint32_t psh_client_index(const pusher_client *client, pusher_channel han
 static pusher_channel psh_client_handle(const pusher_client *client, uint32_t index)
 {
     pusher_channel handle = {0, 0};
-    if (index == PSH_NONE || psh_client_at(client, index)->entry.references == 0) return handle;
+    if (index == PSH_NONE || index == client->user) return handle;
+    if (psh_client_at(client, index)->entry.references == 0) return handle;
     handle.id = index + 1;
     handle.generation = psh_client_at(client, index)->entry.slot.generation;
     return handle;
@@ -3355,14 +3929,143 @@ static void psh_client_set_work(pusher_client *client, uint32_t index, enum psh_
     if (work) psh_client_push(client, &client->work[work], PSH_BY_WORK, index);
 }
 
+/* The channel's extras, or NULL. */
+static struct psh_more *psh_client_more(const pusher_client *client, uint32_t index)
+{
+    uint32_t id = psh_client_at(client, index)->more;
+    return id ? (struct psh_more *)psh_env_pool_at(&client->extras, id - 1) : NULL;
+}
+
+/* The same, made if need be; NULL when there is no memory. */
+static struct psh_more *psh_client_need_more(pusher_client *client, uint32_t index)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    uint32_t at = 0;
+    if (!channel->more && psh_env_pool_take(&client->extras, &at)) channel->more = at + 1;
+    return psh_client_more(client, index);
+}
+
+static void psh_client_empty_line(const struct psh_env *env, struct psh_line *line)
+{
+    while (line->first) {
+        struct psh_held *next = line->first->next;
+        psh_env_free(env, line->first);
+        line->first = next;
+    }
+    PUSHER_ASSERT(line->bytes == 0 || line->last);
+    line->last = NULL;
+    line->bytes = 0;
+}
+
+/* Copies text to the end of the line; false: it would be over max bytes, or there is no memory. */
+static bool psh_client_hold(const struct psh_env *env, struct psh_line *line, size_t max,
+                            pusher_channel channel, const char *text, size_t len)
+{
+    PUSHER_ASSERT(line->bytes <= max);
+    if (len > max - line->bytes) return false;
+    struct psh_held *held = (struct psh_held *)psh_env_alloc(env, sizeof *held + len);
+    if (!held) return false;
+    held->next = NULL;
+    held->channel = channel;
+    held->len = len;
+    memcpy(held->text, text, len);
+    held->text[len] = '\0';
+    if (line->last) line->last->next = held;
+    else line->first = held;
+    line->last = held;
+    line->bytes += len;
+    return true;
+}
+
+/* Proofs and keys are of one connection; what waited for a new key is lost. */
+static void psh_client_forget(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_auth_forget(&client->env, &more->ask);
+    if (!more->crypt) return;
+    for (struct psh_held *held = more->crypt->held.first; held; held = held->next)
+        client->stats.dropped_held++;
+    psh_client_empty_line(&client->env, &more->crypt->held);
+    psh_env_wipe(more->crypt->key, sizeof more->crypt->key);
+    more->crypt->known = more->crypt->refreshing = more->crypt->refreshed = false;
+}
+
+static void psh_client_free_more(pusher_client *client, uint32_t index)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    struct psh_more *more = psh_client_more(client, index);
+    if (!more) return;
+    psh_client_forget(client, more);
+    if (more->members) psh_member_free(more->members);
+    psh_env_free(&client->env, more->members);
+    psh_env_free(&client->env, more->crypt);
+    psh_env_free(&client->env, more->fields);
+    psh_env_free(&client->env, more->me);
+    psh_env_pool_give(&client->extras, channel->more - 1);
+    channel->more = 0;
+}
+
 static void psh_client_free_gone(pusher_client *client)
 {
     PUSHER_ASSERT(!client->polling);
     while (client->work[PSH_WORK_FREE].first) {
         uint32_t index = client->work[PSH_WORK_FREE].first - 1;
         psh_client_set_work(client, index, PSH_WORK_NONE);
+        psh_client_free_more(client, index);
         psh_table_remove(&client->table, index);
     }
+}
+
+static bool psh_client_is_user(const pusher_client *client, uint32_t index)
+{
+    return index != PSH_NONE && index == client->user;
+}
+
+/* Must it be authorized before it can be sent? */
+static bool psh_client_unproved(const pusher_client *client, uint32_t index)
+{
+    const struct psh_channel *channel = psh_client_at(client, index);
+    const struct psh_more *more = psh_client_more(client, index);
+    if (channel->entry.kind < PUSHER_KIND_PRIVATE && index != client->user) return false;
+    return !more || more->ask.verdict != PSH_VERDICT_YES;
+}
+
+static enum psh_work psh_client_work_of(const pusher_client *client, uint32_t index,
+                                        struct psh_sub_move move)
+{
+    if (move.actions & PSH_SUB_REMOVE) return PSH_WORK_FREE;
+    if (move.actions & PSH_SUB_WAIT) {
+        if (move.state == PSH_SUB_ASKING) return PSH_WORK_AUTH;
+        return psh_client_is_user(client, index) ? PSH_WORK_SIGNIN : PSH_WORK_WAIT;
+    }
+    if (!(move.actions & PSH_SUB_QUEUE)) return PSH_WORK_NONE;
+    if (move.state == PSH_SUB_RETRYING) return PSH_WORK_RETRY;
+    if (move.state == PSH_SUB_IDLE && psh_client_unproved(client, index)) return PSH_WORK_ASK;
+    return PSH_WORK_QUEUE;
+}
+
+static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum psh_work work)
+{
+    PUSHER_ASSERT(work < PSH_WORKS);
+    psh_client_set_work(client, index, work);
+    psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
+}
+
+/* What a move means for the channel's proof and key. */
+static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
+                            enum psh_sub state)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    struct psh_more *more = psh_client_more(client, index);
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
+        channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (!more) return;
+    if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
+    if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
+    if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
+        state == PSH_SUB_GONE)
+        psh_client_forget(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -3373,19 +4076,36 @@ static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_s
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_sub_move move =
         psh_client_sub_move((enum psh_sub)channel->entry.state, signal);
-    enum psh_work work = PSH_WORK_NONE;
     if (move.state == (enum psh_sub)channel->entry.state && !move.actions) return false;
-    if (move.actions & PSH_SUB_QUEUE) work = PSH_WORK_QUEUE;
-    if (move.actions & PSH_SUB_WAIT) work = PSH_WORK_WAIT;
-    if (move.actions & PSH_SUB_REMOVE) work = PSH_WORK_FREE;
+    psh_client_tidy(client, index, signal, move.state);
     channel->entry.state = (unsigned char)move.state;
-    psh_client_set_work(client, index, work);
-    if (work == PSH_WORK_WAIT)
-        channel->deadline = (uint32_t)client->now + client->subscribe_timeout_ms;
+    psh_client_set_deadline(client, index, psh_client_work_of(client, index, move));
     if (move.state == PSH_SUB_LEAVING || move.state == PSH_SUB_GONE)
         psh_table_unindex(&client->table, index);
-    if (work == PSH_WORK_FREE && !client->polling) psh_client_free_gone(client);
+    if (move.state == PSH_SUB_GONE && !client->polling) psh_client_free_gone(client);
     return (move.actions & PSH_SUB_TELL) != 0;
+}
+
+static const pusher_transport *psh_client_post_transport(const pusher_client *client)
+{
+    return &client->transport;
+}
+
+static void psh_client_post_close(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->stream) psh_client_post_transport(client)->close_fn(auth->stream);
+    if (!auth) return;
+    auth->stream = NULL;
+    auth->phase = PSH_POST_IDLE;
+    auth->reused = false;
+}
+
+static void psh_client_sign_out(pusher_client *client)
+{
+    psh_env_free(&client->env, client->user_id);
+    client->user_id = NULL;
+    client->user_owed = false;
 }
 
 /* The connection has gone: those somebody holds queue up again in the order of subscription, and
@@ -3393,6 +4113,10 @@ static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_s
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
+    if (client->acked) client->gap_from = client->last_received;
+    client->acked = false;
+    psh_client_sign_out(client);
+    if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
         id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
@@ -3436,7 +4160,9 @@ static void psh_client_report(pusher_client *client, pusher_result code, uint32_
     error.code = code;
     error.server_code = (int)server_code;
     error.channel = psh_client_handle(client, index);
-    error.channel_name = index == PSH_NONE ? NULL : psh_client_at(client, index)->entry.name;
+    error.channel_name = index == PSH_NONE || psh_client_is_user(client, index)
+                             ? NULL
+                             : psh_client_at(client, index)->entry.name;
     error.message = client->words;
     psh_env_log(&client->env, client->words);
     if (client->error_fn) client->error_fn(client, &error, client->user_data);
@@ -3455,14 +4181,13 @@ static void psh_client_set_state(pusher_client *client, pusher_state state)
     if (client->state_fn) client->state_fn(client, state, before, client->user_data);
 }
 
-/* index PSH_NONE: an event of no channel, or of one that is not ours: PUSHER_ALL hears it. */
-static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind kind,
-                            const struct psh_envelope *envelope)
+/* The event that the handlers see. */
+static pusher_event psh_client_event(const pusher_client *client, uint32_t index,
+                                     enum psh_kind kind, const struct psh_envelope *envelope)
 {
-    PUSHER_ASSERT(client->polling && envelope->event.at);
+    PUSHER_ASSERT(envelope->event.at);
     pusher_event event;
     const struct psh_value *data = &envelope->data, *user = &envelope->user_id;
-    if (client->doomed) return;
     event.channel = psh_client_handle(client, index);
     event.channel_name = envelope->channel.string ? envelope->channel.at : "";
     event.name = psh_proto_public_name(kind, envelope->event.at);
@@ -3472,13 +4197,90 @@ static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
     event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
-    size_t len = event.name == envelope->event.at ? envelope->event.len : strlen(event.name);
-    const struct psh_handlers *handlers =
-        event.channel.id ? &psh_client_at(client, index)->handlers : NULL;
+    event.member = NULL;
+    event.from_cache = false;
+    event.outage_ms = 0;
+    return event;
+}
+
+/* handlers NULL: only PUSHER_ALL hears it. len: of the event's name. */
+static void psh_client_give(pusher_client *client, const struct psh_handlers *handlers,
+                            const pusher_event *event, size_t len)
+{
+    PUSHER_ASSERT(client->polling);
+    if (client->doomed) return;
     uint32_t fired = psh_bind_dispatch(&client->bind, handlers, &client->everyone, len, client,
-                                       &event, &client->doomed);
+                                       event, &client->doomed);
     if (fired) client->dispatched++, client->stats.events++;
     else client->stats.events_unbound++;
+}
+
+/* Whose handlers hear what happens to this entry; index PSH_NONE: an event of no channel, or of
+   one that is not ours. */
+static const struct psh_handlers *psh_client_hearers(const pusher_client *client, uint32_t index)
+{
+    if (index == PSH_NONE) return NULL;
+    if (psh_client_is_user(client, index)) return &client->user_handlers;
+    const struct psh_channel *channel = psh_client_at(client, index);
+    return channel->entry.references > 0 ? &channel->handlers : NULL;
+}
+
+static void psh_client_tell(pusher_client *client, uint32_t index, const pusher_event *event)
+{
+    psh_client_give(client, psh_client_hearers(client, index), event, strlen(event->name));
+}
+
+static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind kind,
+                            const struct psh_envelope *envelope)
+{
+    PUSHER_ASSERT(kind < PSH_KIND_INTERNAL);
+    pusher_event event = psh_client_event(client, index, kind, envelope);
+    psh_client_tell(client, index, &event);
+}
+
+/* An event of our own making, for the server sends none: data is JSON. */
+static void psh_client_make(pusher_client *client, uint32_t index, const char *name,
+                            const char *data)
+{
+    struct psh_envelope envelope;
+    bool user = psh_client_is_user(client, index);
+    memset(&envelope, 0, sizeof envelope);
+    envelope.event.at = name;
+    envelope.channel.at = user ? "" : psh_client_at(client, index)->entry.name;
+    envelope.channel.string = true;
+    envelope.data.at = envelope.data.raw = data;
+    envelope.data.len = envelope.data.raw_len = strlen(data);
+    psh_client_emit(client, index, PSH_KIND_EVENT, &envelope);
+}
+
+/* What a channel is called in an error text. */
+static const char *psh_client_called(const pusher_client *client, uint32_t index)
+{
+    PUSHER_ASSERT(index != PSH_NONE);
+    return psh_client_is_user(client, index) ? "sign-in" : psh_client_at(client, index)->entry.name;
+}
+
+/* A subscription or sign-in that came to nothing, for the reason in `why`. */
+static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
+                                   const char *type, int status, const char *why)
+{
+    char json[320];
+    struct psh_text data, *say = psh_client_say(client);
+    PUSHER_ASSERT(type && why);
+    psh_env_text(&data, json, sizeof json);
+    psh_env_add(&data, "{\"type\":\"");
+    psh_env_add(&data, type);
+    psh_env_add(&data, "\",\"error\":");
+    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    if (status > 0) psh_env_add(&data, ",\"status\":");
+    if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
+    psh_env_add(&data, "}");
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": ");
+    psh_env_add_foreign(say, why, strlen(why));
+    psh_client_report(client, code, status > 0 ? (uint32_t)status : 0, index);
+    bool user = psh_client_is_user(client, index);
+    psh_client_make(client, index, user ? "pusher:signin_error" : "pusher:subscription_error", json);
 }
 
 /* -- the connection -- */
@@ -3490,7 +4292,7 @@ static void psh_client_drop(pusher_client *client)
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
-    client->pong_owed = false;
+    client->pong_owed = client->user_owed = false;
     client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
@@ -3509,20 +4311,26 @@ static void psh_client_open(pusher_client *client)
                                                                      : PUSHER_CONNECTING);
 }
 
-/* Full jitter: anything from 0 to the bound, so that clients do not come back together. */
-static uint32_t psh_client_delay(pusher_client *client)
+/* Full jitter: anything from 0 to a bound that doubles with each failure, so that clients do not
+   come back together. */
+static uint32_t psh_client_backoff(pusher_client *client, uint32_t failures)
 {
     uint64_t bound = client->reconnect_base_ms;
-    uint32_t dice = 0, shift = client->failures > 32 ? 32 : client->failures;
+    uint32_t dice = 0, shift = failures > 32 ? 32 : failures;
     PUSHER_ASSERT(shift > 0);
     bound <<= shift - 1;
     if (bound > client->reconnect_cap_ms) bound = client->reconnect_cap_ms;
+    if (!psh_env_random(&client->env, &dice, sizeof dice)) dice = UINT32_MAX;
+    return (uint32_t)((bound + 1) * dice >> 32);
+}
+
+static uint32_t psh_client_delay(pusher_client *client)
+{
     if (client->urge == PSH_URGE_NOW && !client->instant_used) {
         client->instant_used = true;
         return 0;
     }
-    if (!psh_env_random(&client->env, &dice, sizeof dice)) dice = UINT32_MAX;
-    uint32_t delay = (uint32_t)((bound + 1) * dice >> 32);
+    uint32_t delay = psh_client_backoff(client, client->failures);
     return client->urge == PSH_URGE_LATER && delay < 1000 ? 1000 : delay;
 }
 
@@ -3536,12 +4344,18 @@ static void psh_client_retry(pusher_client *client)
         client->retry_fn(client, delay, client->failures, client->user_data);
 }
 
+static bool psh_client_stage(pusher_client *client, const char *text, size_t len)
+{
+    if (!psh_ws_send_text(&client->ws, text, len)) return false;
+    client->stats.messages_sent++;
+    return true;
+}
+
 static void psh_client_ping(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE);
     /* Output too full even for a ping is a connection that the pong deadline may well end. */
-    if (psh_ws_send_text(&client->ws, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1))
-        client->stats.messages_sent++;
+    (void)psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1);
     client->pinged_at = client->now;
     client->pong_by = client->now + client->pong_timeout_ms;
 }
@@ -3549,7 +4363,7 @@ static void psh_client_ping(pusher_client *client)
 static void psh_client_welcome(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
-    client->stats.connections++;
+    if (client->stats.connections++) client->stats.reconnects++;
     client->connected_at = client->last_received = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
     psh_client_set_state(client, PUSHER_CONNECTED);
@@ -3654,29 +4468,127 @@ static void psh_client_broken(pusher_client *client, int got)
 
 /* -- output -- */
 
-/* Channels that wait for a frame get one each, as long as there is room. */
+/* A place for a message of at most len bytes; false: no memory. */
+static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_t len)
+{
+    client->draft.len = 0;
+    client->draft.max = client->draft.cap > len ? client->draft.cap : len;
+    if (!psh_env_reserve(&client->env, &client->draft, len)) return false;
+    psh_env_text(text, (char *)client->draft.data, client->draft.cap);
+    return true;
+}
+
+/* The message that the entry's state asks for. False: no memory. */
+static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text)
+{
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    const struct psh_more *more = psh_client_more(client, index);
+    const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
+    size_t len = PSH_PROTO_FRAME + entry->name_len;
+    PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
+    if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
+    if (proof) len += strlen(proof);
+    if (fields) len += strlen(fields);
+    if (!psh_client_draft(client, text, len)) return false;
+    if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
+    else if (entry->state == PSH_SUB_IDLE) psh_proto_subscribe(text, entry->name, proof, fields);
+    else psh_proto_unsubscribe(text, entry->name);
+    PUSHER_ASSERT(!text->cut);
+    return true;
+}
+
+/* The channel on which the server sends to the signed-in user needs no authorization. */
+static bool psh_client_subscribe_user(pusher_client *client)
+{
+    char quoted[6 * PSH_USER_ID / 2 + 64];
+    struct psh_text text, name;
+    if (!psh_client_draft(client, &text, sizeof quoted + PSH_PROTO_FRAME)) return false;
+    psh_env_text(&name, quoted, sizeof quoted);
+    psh_env_add(&name, "#server-to-user-");
+    psh_json_quote(&name, client->user_id, strlen(client->user_id));
+    psh_proto_subscribe(&text, quoted, NULL, NULL);
+    return psh_client_stage(client, text.at, text.len);
+}
+
+/* When the next client event may go: the window of a second slides. */
+static uint64_t psh_client_rate_at(const pusher_client *client)
+{
+    PUSHER_ASSERT(client->sent_next < client->rate);
+    uint64_t oldest = client->sent_at ? client->sent_at[client->sent_next] : 0;
+    return oldest ? oldest + 1000 : 0;
+}
+
+static void psh_client_rate_count(pusher_client *client)
+{
+    client->sent_at[client->sent_next] = client->now ? client->now : 1;
+    client->sent_next = (client->sent_next + 1) % client->rate;
+}
+
+/* What becomes of a client event that waits for its channel. */
+static enum psh_sub psh_client_trigger_state(const pusher_client *client,
+                                             const struct psh_held *held)
+{
+    uint32_t index = psh_client_index(client, held->channel);
+    if (index == PSH_NONE) return PSH_SUB_GONE;
+    enum psh_sub state = (enum psh_sub)psh_client_at(client, index)->entry.state;
+    return state == PSH_SUB_REFUSED ? PSH_SUB_GONE : state;
+}
+
+/* When the first of them whose channel is live may go. */
+static uint64_t psh_client_trigger_at(const pusher_client *client)
+{
+    for (const struct psh_held *held = client->triggers.first; held; held = held->next) {
+        enum psh_sub state = psh_client_trigger_state(client, held);
+        if (state == PSH_SUB_GONE) return client->now;
+        if (state == PSH_SUB_LIVE) return psh_client_rate_at(client);
+    }
+    return PSH_NEVER;
+}
+
+/* Client events whose channel is live by now, each channel's in their order. */
+static void psh_client_send_triggers(pusher_client *client)
+{
+    struct psh_held *before = NULL, *next;
+    for (struct psh_held *held = client->triggers.first; held; held = next) {
+        enum psh_sub state = psh_client_trigger_state(client, held);
+        next = held->next;
+        if (state == PSH_SUB_LIVE) {
+            if (psh_client_rate_at(client) > client->now ||
+                !psh_client_stage(client, held->text, held->len))
+                return;
+            psh_client_rate_count(client);
+        } else if (state == PSH_SUB_GONE) {
+            client->stats.dropped_triggers++;
+        } else {
+            before = held;
+            continue;
+        }
+        if (before) before->next = next;
+        else client->triggers.first = next;
+        if (!next) client->triggers.last = before;
+        client->triggers.bytes -= held->len;
+        psh_env_free(&client->env, held);
+    }
+}
+
+/* What waits to be sent goes out, as long as there is room. */
 static void psh_client_pump(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
-    char frame[320];
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
-    if (client->pong_owed &&
-        psh_ws_send_text(&client->ws, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1)) {
+    if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
-        client->stats.messages_sent++;
-    }
+    if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
     while (queue->first) {
         uint32_t index = queue->first - 1;
-        const struct psh_entry *entry = &psh_client_at(client, index)->entry;
-        psh_env_text(&text, frame, sizeof frame);
-        psh_proto_subscribe(&text, entry->name, entry->state == PSH_SUB_IDLE);
-        PUSHER_ASSERT(!text.cut);
-        if (!psh_ws_send_text(&client->ws, text.at, text.len)) return;
-        client->stats.messages_sent++;
+        if (!psh_client_compose(client, index, &text) ||
+            !psh_client_stage(client, text.at, text.len))
+            return;
         (void)psh_client_sub(client, index, PSH_SUB_SEND);
     }
+    psh_client_send_triggers(client);
 }
 
 /* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
@@ -3751,9 +4663,25 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
+/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+static uint32_t psh_client_only_suspect(const pusher_client *client)
+{
+    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    for (int looked = 0; id; looked++) {
+        const struct psh_channel *channel = psh_client_at(client, id - 1);
+        if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
+            if (found != PSH_NONE) return PSH_NONE;
+            found = id - 1;
+        }
+        if (looked > PSH_BATCH) return PSH_NONE; /* a flood of errors must not cost a walk each */
+        id = channel->link[PSH_BY_WORK].next;
+    }
+    return found;
+}
+
 /* Which subscription an error is about, if it is one that waits for its answer. */
-static uint32_t psh_client_accused(const pusher_client *client, const char *message,
-                                   const struct psh_envelope *envelope)
+static uint32_t psh_client_accused(const pusher_client *client, uint32_t code,
+                                   const char *message, const struct psh_envelope *envelope)
 {
     size_t len = 0;
     uint32_t index = PSH_NONE;
@@ -3761,6 +4689,7 @@ static uint32_t psh_client_accused(const pusher_client *client, const char *mess
     if (name) len = envelope->channel.len;
     else name = psh_proto_channel_in(message, client->socket_id, &len);
     if (name) index = psh_client_find(client, name, len);
+    else if (code == 4009) index = psh_client_only_suspect(client); /* Reverb names none */
     if (index == PSH_NONE) return PSH_NONE;
     unsigned char state = psh_client_at(client, index)->entry.state;
     return state == PSH_SUB_PENDING || state == PSH_SUB_CANCELLED ? index : PSH_NONE;
@@ -3775,7 +4704,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
         psh_client_fail(client, PUSHER_ERR_SERVER, error.code, psh_client_urge(error.code), true);
         return;
     }
-    uint32_t index = psh_client_accused(client, error.message, envelope);
+    uint32_t index = psh_client_accused(client, error.code, error.message, envelope);
     if (index != PSH_NONE) {
         psh_client_refused(client, index, &error, envelope);
         return;
@@ -3807,37 +4736,458 @@ static void psh_client_on_established(pusher_client *client, const struct psh_en
     psh_client_signal(client, PSH_GREETED);
 }
 
-/* The server's answer to a subscription, or its count. */
+/* Callbacks have asked for an end: nothing more is given out. */
+static bool psh_client_halted(const pusher_client *client)
+{
+    return client->doomed || client->wish >= PSH_WISH_DOWN;
+}
+
+/* -- presence -- */
+
+static struct psh_members *psh_client_new_members(pusher_client *client)
+{
+    struct psh_members *members =
+        (struct psh_members *)psh_env_alloc(&client->env, sizeof *members);
+    if (members) psh_member_init(members, &client->env, client->table.key, client->max_members);
+    return members;
+}
+
+static void psh_client_drop_members(pusher_client *client, struct psh_members *members)
+{
+    if (members) psh_member_free(members);
+    psh_env_free(&client->env, members);
+}
+
+static void psh_client_presence_error(pusher_client *client, uint32_t index, pusher_result code,
+                                      const char *what)
+{
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, what);
+    psh_client_report(client, code, 0, index);
+}
+
+static void psh_client_full(pusher_client *client, uint32_t index)
+{
+    psh_client_presence_error(client, index, PUSHER_ERR_TOO_BIG,
+                              ": more members than options.max_members; the rest is not listed");
+}
+
+static pusher_member psh_client_member(const struct psh_member *from)
+{
+    pusher_member member = {NULL, NULL, 0};
+    if (!from) return member;
+    member.id = psh_member_id(from);
+    member.info = psh_member_info(from);
+    member.info_len = from->info_len;
+    return member;
+}
+
+/* Tells of a member who came or went; data: as the server would have said it, or made here. */
+static void psh_client_tell_member(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                   const struct psh_member *who, const struct psh_envelope *said)
+{
+    struct psh_envelope envelope = *said;
+    pusher_member member = psh_client_member(who);
+    envelope.event.at = "pusher:";
+    pusher_event event = psh_client_event(client, index, kind, &envelope);
+    event.member = &member;
+    psh_client_tell(client, index, &event);
+}
+
+/* Who is in `these` and not in `those`. */
+static void psh_client_tell_difference(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                       const struct psh_members *these,
+                                       const struct psh_members *those)
+{
+    struct psh_envelope envelope;
+    memset(&envelope, 0, sizeof envelope);
+    envelope.channel.at = psh_client_at(client, index)->entry.name;
+    envelope.channel.string = true;
+    for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
+        const struct psh_member *who = these->items[i];
+        const char *id = psh_member_id(who);
+        if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
+        psh_client_tell_member(client, index, kind, who, &envelope);
+    }
+}
+
+/* The list that the server sent, or NULL: then an error has been told. */
+static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t index,
+                                               const struct psh_value *data)
+{
+    struct psh_members *members = psh_client_new_members(client);
+    enum psh_member_result result = PSH_MEMBER_MEMORY;
+    if (members)
+        result = psh_member_snapshot(members, data->raw_len ? data->at : "", data->len);
+    if (result == PSH_MEMBER_FULL) psh_client_full(client, index);
+    if (result == PSH_MEMBER_ADDED || result == PSH_MEMBER_FULL) return members;
+    psh_client_drop_members(client, members);
+    if (result == PSH_MEMBER_MEMORY)
+        psh_client_presence_error(client, index, PUSHER_ERR_MEMORY, ": no memory for its members");
+    else
+        psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
+                                  ": the server's list of members cannot be read");
+    return NULL;
+}
+
+/* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
+   changed while the connection was lost is told one by one. */
+static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
+                                     const struct psh_envelope *envelope)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
+    pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
+    bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
+    if (again) event.outage_ms = (uint32_t)(client->now - client->gap_from);
+    client->acked = true;
+    channel->entry.flags =
+        psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_members *before = NULL, *now = NULL;
+    if (more && psh_proto_is_presence((pusher_kind)channel->entry.kind))
+        now = psh_client_snapshot(client, index, &envelope->data);
+    if (now) {
+        before = more->members;
+        more->members = now;
+    }
+    psh_client_tell(client, index, &event);
+    if (before && again) {
+        psh_client_tell_difference(client, index, PSH_KIND_LEFT, before, now);
+        psh_client_tell_difference(client, index, PSH_KIND_JOINED, now, before);
+    }
+    psh_client_drop_members(client, before);
+}
+
+static void psh_client_joined(pusher_client *client, uint32_t index, struct psh_more *more,
+                              const char *id, size_t len, const struct psh_value *info,
+                              const struct psh_envelope *envelope)
+{
+    if (!more->members) more->members = psh_client_new_members(client);
+    enum psh_member_result result = PSH_MEMBER_MEMORY;
+    if (more->members) result = psh_member_put(more->members, id, len, info->raw, info->raw_len);
+    if (result == PSH_MEMBER_FULL) psh_client_full(client, index);
+    if (result == PSH_MEMBER_MEMORY)
+        psh_client_presence_error(client, index, PUSHER_ERR_MEMORY, ": no memory for a member");
+    if (result != PSH_MEMBER_ADDED && result != PSH_MEMBER_CHANGED) return;
+    uint32_t at = psh_member_find(more->members, id, len);
+    psh_client_tell_member(client, index, PSH_KIND_JOINED, more->members->items[at], envelope);
+}
+
+static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                 const struct psh_envelope *envelope)
+{
+    const struct psh_value *data = &envelope->data;
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_value info;
+    char id[PSH_USER_ID];
+    size_t len = 0;
+    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
+    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    if (data->raw_len == 0 ||
+        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
+        psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
+                                  kind == PSH_KIND_JOINED
+                                      ? ": a member_added that cannot be read was ignored"
+                                      : ": a member_removed that cannot be read was ignored");
+        return;
+    }
+    if (kind == PSH_KIND_JOINED) {
+        psh_client_joined(client, index, more, id, len, &info, envelope);
+        return;
+    }
+    uint32_t at = more->members ? psh_member_find(more->members, id, len) : PSH_NONE;
+    if (at == PSH_NONE) return;
+    struct psh_member *gone = psh_member_take(more->members, at);
+    psh_client_tell_member(client, index, kind, gone, envelope);
+    psh_env_free(&client->env, gone);
+}
+
+/* -- encrypted channels -- */
+
+/* A part of the message in the scratch buffer, to be taken apart where it stands. */
+static char *psh_client_mutable(pusher_client *client, const char *at)
+{
+    char *first = (char *)client->scratch.data;
+    PUSHER_ASSERT(at >= first && at <= first + client->scratch.cap);
+    return first + (at - first);
+}
+
+enum psh_opened { PSH_OPENED = 0, PSH_OPEN_SHAPE, PSH_OPEN_BASE64, PSH_OPEN_NONCE, PSH_OPEN_SHORT,
+                  PSH_OPEN_KEY, PSH_OPEN_TAG, PSH_OPEN_TEXT };
+
+static const char *psh_client_open_reason(enum psh_opened opened)
+{
+    switch (opened) {
+    case PSH_OPEN_SHAPE: return "it has no ciphertext and nonce";
+    case PSH_OPEN_BASE64: return "its ciphertext or nonce is not base64";
+    case PSH_OPEN_NONCE: return "its nonce is not 24 bytes long";
+    case PSH_OPEN_SHORT: return "its ciphertext is shorter than 16 bytes";
+    case PSH_OPEN_KEY: return "there is no key";
+    case PSH_OPEN_TEXT: return "its text is not UTF-8";
+    default: return "the key does not fit, or it was changed on its way";
+    }
+}
+
+/* Where a base64 member's bytes are, decoded in place. */
+static unsigned char *psh_client_unwrap(pusher_client *client,
+                                        const struct psh_json_object *object, const char *name,
+                                        size_t *len)
+{
+    struct psh_value value = psh_json_get(object, name);
+    if (!value.string) return NULL;
+    char *text = psh_client_mutable(client, value.at);
+    size_t wrapped = psh_json_unescape(text, value.len);
+    unsigned char *bytes = (unsigned char *)text;
+    return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
+}
+
+/* Decrypts the event's data where it stands. */
+static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
+                                           struct psh_value *data)
+{
+    struct psh_json_object object;
+    struct psh_codec_utf8_state utf8;
+    size_t len = 0, nonce_len = 0;
+    memset(&utf8, 0, sizeof utf8);
+    if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
+        !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
+        return PSH_OPEN_SHAPE;
+    unsigned char *nonce = psh_client_unwrap(client, &object, "nonce", &nonce_len);
+    unsigned char *box = psh_client_unwrap(client, &object, "ciphertext", &len);
+    if (!nonce || !box) return PSH_OPEN_BASE64;
+    if (nonce_len != PSH_BOX_NONCE) return PSH_OPEN_NONCE;
+    if (len < PSH_BOX_TAG) return PSH_OPEN_SHORT;
+    if (!crypt->known) return PSH_OPEN_KEY;
+    if (!psh_codec_box_open(crypt->key, nonce, box, len)) return PSH_OPEN_TAG;
+    data->at = (const char *)box + PSH_BOX_TAG;
+    data->len = len - PSH_BOX_TAG;
+    box[len] = '\0'; /* base64 was longer */
+    data->string = true;
+    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+}
+
+static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
+                                   const struct psh_envelope *envelope, const char *reason)
+{
+    char json[512];
+    struct psh_text data, *say = psh_client_say(client);
+    const char *event = envelope->event.at;
+    client->stats.dropped_decrypt++;
+    psh_env_text(&data, json, sizeof json);
+    psh_env_add(&data, "{\"event\":");
+    psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
+    psh_env_add(&data, ",\"error\":");
+    psh_json_quote(&data, reason, strlen(reason));
+    psh_env_add(&data, "}");
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": the event ");
+    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, " cannot be decrypted: ");
+    psh_env_add(say, reason);
+    psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
+    psh_client_make(client, index, "pusher:decryption_error", json);
+}
+
+/* The key does not fit: the authorizer is asked for a new one, once, and the event waits. */
+static bool psh_client_refresh(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    struct psh_crypt *crypt = more->crypt;
+    if (crypt->refreshing || psh_client_at(client, index)->entry.state != PSH_SUB_LIVE)
+        return false;
+    if (crypt->refreshed && client->now - crypt->refreshed_at < PSH_REFRESH_MS) return false;
+    crypt->refreshing = crypt->refreshed = true;
+    crypt->refreshed_at = client->now;
+    more->ask.reason = PUSHER_AUTH_KEY_REFRESH;
+    psh_client_set_work(client, index, PSH_WORK_ASK);
+    return true;
+}
+
+/* An event as the application sent it. */
+static void psh_client_emit_event(pusher_client *client, uint32_t index,
+                                  const struct psh_envelope *envelope)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    pusher_event event = psh_client_event(client, index, PSH_KIND_EVENT, envelope);
+    if ((channel->entry.flags & PSH_FLAG_CACHED) && strncmp(event.name, "pusher:", 7) != 0 &&
+        strncmp(event.name, "client-", 7) != 0) {
+        event.from_cache = true;
+        channel->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    }
+    psh_client_give(client, psh_client_hearers(client, index), &event, envelope->event.len);
+}
+
+static void psh_client_on_sealed(pusher_client *client, uint32_t index,
+                                 struct psh_envelope *envelope)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    enum psh_opened opened = PSH_OPEN_KEY;
+    bool wait = more && more->crypt && more->crypt->refreshing;
+    if (more && more->crypt && !wait)
+        opened = psh_client_open_box(client, more->crypt, &envelope->data);
+    if (opened == PSH_OPENED) {
+        psh_client_emit_event(client, index, envelope);
+        return;
+    }
+    if (opened == PSH_OPEN_TAG) wait = psh_client_refresh(client, index, more);
+    pusher_channel none = {0, 0};
+    if (wait && psh_client_hold(&client->env, &more->crypt->held, client->max_held, none,
+                                client->message, client->message_len))
+        return;
+    if (wait) client->stats.dropped_held++;
+    psh_client_tell_sealed(client, index, envelope,
+                           wait ? "too many wait for a new key" : psh_client_open_reason(opened));
+}
+
+/* -- the user -- */
+
+static void psh_client_on_signed_in(pusher_client *client, const struct psh_envelope *envelope)
+{
+    char id[PSH_USER_ID];
+    struct psh_value user_data;
+    const struct psh_value *data = &envelope->data;
+    if (client->user == PSH_NONE) return;
+    char *copy = NULL;
+    if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        copy = psh_env_copy(&client->env, id, strlen(id));
+    if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
+        psh_env_free(&client->env, copy);
+        return;
+    }
+    psh_client_sign_out(client);
+    client->user_id = copy;
+    client->answered = true; /* presence channels may have waited for it */
+    if (!copy) {
+        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
+                               "the server's answer names no user");
+        return;
+    }
+    client->user_owed = true;
+    psh_client_emit(client, client->user, PSH_KIND_SIGNED_IN, envelope);
+}
+
+/* One of the watchlist's events: an object with its name and user ids. */
+static void psh_client_watch(pusher_client *client, const char *name, char *json, size_t len)
+{
+    struct psh_envelope envelope;
+    char kept = json[len];
+    memset(&envelope, 0, sizeof envelope);
+    envelope.event.at = name;
+    envelope.data.at = envelope.data.raw = json;
+    envelope.data.len = envelope.data.raw_len = len;
+    json[len] = '\0';
+    pusher_event event = psh_client_event(client, PSH_NONE, PSH_KIND_EVENT, &envelope);
+    psh_client_give(client, &client->watchers, &event, strlen(name));
+    json[len] = kept;
+}
+
+static void psh_client_on_watchlist(pusher_client *client, const struct psh_envelope *envelope)
+{
+    const struct psh_value *data = &envelope->data;
+    struct psh_value events, key, item, name_of;
+    struct psh_json_walk walk;
+    char name[64];
+    struct psh_text text;
+    if (data->raw_len == 0 || !psh_proto_pick(data->at, data->len, "events", &events) ||
+        !psh_json_enter(&walk, events.raw, events.raw_len))
+        return;
+    while (psh_json_next(&walk, &key, &item) && !client->doomed) {
+        if (!psh_proto_pick(item.raw, item.raw_len, "name", &name_of) || !name_of.string) continue;
+        psh_env_text(&text, name, sizeof name);
+        psh_env_add_bytes(&text, name_of.at, name_of.len);
+        psh_client_watch(client, name, psh_client_mutable(client, item.raw), item.raw_len);
+    }
+}
+
+/* Is this the channel on which the server sends to the signed-in user? */
+static bool psh_client_is_users(const pusher_client *client, const struct psh_value *channel)
+{
+    static const char prefix[] = "#server-to-user-";
+    size_t skip = sizeof prefix - 1;
+    return client->user_id && channel->string && channel->len > skip &&
+           memcmp(channel->at, prefix, skip) == 0 &&
+           strcmp(channel->at + skip, client->user_id) == 0;
+}
+
+/* What belongs to no channel of ours: the user's events, Sockudo's way to tell of the watchlist,
+   and events without a channel. */
+static void psh_client_on_other(pusher_client *client, const struct psh_envelope *envelope)
+{
+    const char *name = envelope->event.at;
+    bool user = psh_client_is_users(client, &envelope->channel);
+    bool watch = client->user_id && !envelope->channel.string &&
+                 (strcmp(name, "online") == 0 || strcmp(name, "offline") == 0);
+    const struct psh_handlers *hearers = user ? &client->user_handlers : NULL;
+    if (watch) hearers = &client->watchers;
+    pusher_event event = psh_client_event(client, PSH_NONE, PSH_KIND_EVENT, envelope);
+    psh_client_give(client, hearers, &event, envelope->event.len);
+}
+
+/* -- what the server says -- */
+
+/* About a channel: its index, or PSH_NONE. */
+static uint32_t psh_client_of(const pusher_client *client, const struct psh_envelope *envelope)
+{
+    const struct psh_value *channel = &envelope->channel;
+    return channel->string ? psh_client_find(client, channel->at, channel->len) : PSH_NONE;
+}
+
+static void psh_client_on_count(pusher_client *client, uint32_t index,
+                                const struct psh_envelope *envelope)
+{
+    struct psh_more *more = psh_client_need_more(client, index);
+    uint32_t count = more ? more->count : 0;
+    if (!psh_proto_count(&envelope->data, &count)) return;
+    if (more) more->count = count; /* without memory it is told, and not kept */
+    if (psh_client_at(client, index)->entry.references > 0)
+        psh_client_emit(client, index, PSH_KIND_COUNT, envelope);
+}
+
+/* The server's answer to a subscription, and what it tells of a channel by itself. */
 static void psh_client_on_channel(pusher_client *client, enum psh_kind kind,
                                   const struct psh_envelope *envelope)
 {
     struct psh_server_error error;
-    uint32_t index = PSH_NONE;
-    if (envelope->channel.string)
-        index = psh_client_find(client, envelope->channel.at, envelope->channel.len);
+    uint32_t index = psh_client_of(client, envelope);
     if (index == PSH_NONE) return;
-    struct psh_channel *channel = psh_client_at(client, index);
     switch (kind) {
-    case PSH_KIND_SUBSCRIBED:
-        if (psh_client_sub(client, index, PSH_SUB_ACK))
-            psh_client_emit(client, index, kind, envelope);
-        break;
+    case PSH_KIND_SUBSCRIBED: psh_client_on_subscribed(client, index, envelope); break;
     case PSH_KIND_REFUSED:
         psh_proto_error(&envelope->data, &error);
         psh_client_refused(client, index, &error, envelope);
         break;
+    case PSH_KIND_COUNT: psh_client_on_count(client, index, envelope); break;
     default:
-        PUSHER_ASSERT(kind == PSH_KIND_COUNT);
-        if (psh_proto_count(&envelope->data, &channel->count) && channel->entry.references > 0)
-            psh_client_emit(client, index, kind, envelope);
+        PUSHER_ASSERT(kind == PSH_KIND_JOINED || kind == PSH_KIND_LEFT);
+        psh_client_on_member(client, index, kind, envelope);
         break;
     }
 }
 
-static void psh_client_on_envelope(pusher_client *client, const struct psh_envelope *envelope)
+/* The application's, and those of the protocol that only pass through. */
+static void psh_client_on_event(pusher_client *client, enum psh_kind kind,
+                                struct psh_envelope *envelope)
+{
+    uint32_t index = psh_client_of(client, envelope);
+    if (client->phase != PSH_ONLINE) return;
+    if (index == PSH_NONE) {
+        psh_client_on_other(client, envelope);
+        return;
+    }
+    struct psh_channel *channel = psh_client_at(client, index);
+    if (kind == PSH_KIND_MISS) channel->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    if (psh_proto_is_encrypted((pusher_kind)channel->entry.kind) &&
+        strncmp(envelope->event.at, "pusher:", 7) != 0)
+        psh_client_on_sealed(client, index, envelope);
+    else
+        psh_client_emit_event(client, index, envelope);
+}
+
+static void psh_client_on_envelope(pusher_client *client, struct psh_envelope *envelope)
 {
     enum psh_kind kind = psh_proto_kind(&envelope->event);
-    uint32_t index = PSH_NONE;
     client->error_code = 0;
     switch (kind) {
     case PSH_KIND_ESTABLISHED: psh_client_on_established(client, envelope); break;
@@ -3850,10 +5200,9 @@ static void psh_client_on_envelope(pusher_client *client, const struct psh_envel
         break;
     case PSH_KIND_INTERNAL: break;
     case PSH_KIND_EVENT:
-        if (envelope->channel.string)
-            index = psh_client_find(client, envelope->channel.at, envelope->channel.len);
-        if (client->phase == PSH_ONLINE) psh_client_emit(client, index, kind, envelope);
-        break;
+    case PSH_KIND_MISS: psh_client_on_event(client, kind, envelope); break;
+    case PSH_KIND_SIGNED_IN: psh_client_on_signed_in(client, envelope); break;
+    case PSH_KIND_WATCHLIST: psh_client_on_watchlist(client, envelope); break;
     default: psh_client_on_channel(client, kind, envelope); break;
     }
 }
@@ -3862,8 +5211,10 @@ static void psh_client_on_message(pusher_client *client, const char *text, size_
 {
     PUSHER_ASSERT(text && client->phase >= PSH_GREETING);
     struct psh_envelope envelope;
-    client->stats.messages_received++;
+    client->message = text;
+    client->message_len = len;
     if (!psh_env_reserve(&client->env, &client->scratch, len + PSH_JSON_SLACK)) {
+        client->stats.dropped_memory++;
         psh_env_add(psh_client_say_where(client), "a message was dropped for want of memory");
         psh_client_report(client, PUSHER_ERR_MEMORY, 0, PSH_NONE);
         return;
@@ -3915,12 +5266,6 @@ static void psh_client_on_broken_rule(pusher_client *client)
     psh_client_fail(client, code, client->ws.fail_code, PSH_URGE_SOON, true);
 }
 
-/* Callbacks have asked for an end: nothing more is given out. */
-static bool psh_client_halted(const pusher_client *client)
-{
-    return client->doomed || client->wish >= PSH_WISH_DOWN;
-}
-
 static void psh_client_frames(pusher_client *client)
 {
     while ((client->phase == PSH_GREETING || client->phase == PSH_ONLINE) &&
@@ -3928,6 +5273,7 @@ static void psh_client_frames(pusher_client *client)
         switch (psh_ws_next(&client->ws)) {
         case PSH_WS_MORE: return;
         case PSH_WS_MESSAGE:
+            client->stats.messages_received++;
             psh_client_on_message(client, client->ws.text, client->ws.text_len);
             break;
         case PSH_WS_BINARY:
@@ -3999,6 +5345,551 @@ static void psh_client_input(pusher_client *client)
     client->more = budget == 0 && psh_client_has_stream(client);
 }
 
+/* There is an answer to the question for a new key: what has waited is given out in its order. */
+static void psh_client_refreshed(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    struct psh_line held = more->crypt->held;
+    memset(&more->crypt->held, 0, sizeof held);
+    more->crypt->refreshing = false;
+    more->crypt->refreshed_at = client->now;
+    psh_client_set_work(client, index, PSH_WORK_NONE);
+    for (struct psh_held *at = held.first; at; at = at->next) {
+        if (psh_client_halted(client) ||
+            psh_client_at(client, index)->entry.state != PSH_SUB_LIVE)
+            client->stats.dropped_held++;
+        else
+            psh_client_on_message(client, at->text, at->len);
+    }
+    psh_client_empty_line(&client->env, &held);
+}
+
+/* -- authorization -- */
+
+/* The entry whose question a ticket stands for, or PSH_NONE when that is stale. */
+static uint32_t psh_client_asked(const pusher_client *client, pusher_ticket ticket)
+{
+    if (ticket.epoch == 0 || ticket.id == 0 || ticket.id > client->table.pool.used)
+        return PSH_NONE;
+    const struct psh_channel *channel = psh_client_at(client, ticket.id - 1);
+    if (!(channel->entry.slot.generation & 1)) return PSH_NONE;
+    const struct psh_more *more = psh_client_more(client, ticket.id - 1);
+    return more && more->ask.serial == ticket.epoch ? ticket.id - 1 : PSH_NONE;
+}
+
+/* The question has its answer; what follows from it is for the next poll, or later in this one. */
+static void psh_client_answer(pusher_client *client, uint32_t index)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.verdict != PSH_VERDICT_NONE);
+    more->ask.serial = 0;
+    client->answered = true;
+    client->stats.auth_latency_ms = (uint32_t)client->now - more->ask.asked_at;
+    if (more->ask.verdict != PSH_VERDICT_YES) client->stats.auth_failures++;
+    psh_client_set_work(client, index, PSH_WORK_ANSWERED);
+}
+
+static void psh_client_turn_down(pusher_client *client, uint32_t index, bool retry,
+                                 pusher_result code, int status, const char *why)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && client->auth);
+    bool later = retry && more->ask.attempt < client->auth->max_attempts;
+    psh_auth_refuse(&client->env, &more->ask, later ? PSH_VERDICT_LATER : PSH_VERDICT_NO, code,
+                    status, why);
+    psh_client_answer(client, index);
+}
+
+/* Who this client is, in a presence channel. */
+static bool psh_client_set_me(pusher_client *client, struct psh_more *more, const char *id)
+{
+    char *copy = psh_env_copy(&client->env, id, strlen(id));
+    if (!copy) return false;
+    psh_env_free(&client->env, more->me);
+    more->me = copy;
+    return true;
+}
+
+/* NULL, or what the answer lacks; *memory: there was not enough of it. */
+static const char *psh_client_take_presence(pusher_client *client, struct psh_more *more,
+                                            const struct psh_value *channel_data, bool *memory)
+{
+    char id[PSH_USER_ID];
+    if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
+    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+        return "its channel_data holds no user_id";
+    *memory = !psh_client_set_me(client, more, id);
+    return NULL;
+}
+
+static const char *psh_client_take_key(pusher_client *client, struct psh_more *more,
+                                       const struct psh_value *secret, bool *memory)
+{
+    size_t len = 0;
+    if (!secret->string) return "the answer has no shared_secret";
+    if (!more->crypt) {
+        more->crypt = (struct psh_crypt *)psh_env_alloc(&client->env, sizeof *more->crypt);
+        if (more->crypt) memset(more->crypt, 0, sizeof *more->crypt);
+    }
+    char *text = psh_env_copy(&client->env, secret->at, secret->len);
+    *memory = !text || !more->crypt;
+    bool good = false;
+    if (!*memory) {
+        unsigned char *bytes = (unsigned char *)text;
+        size_t wrapped = psh_json_unescape(text, secret->len);
+        good = psh_codec_unbase64(text, wrapped, bytes, wrapped, &len) && len == PSH_BOX_KEY;
+        if (good) memcpy(more->crypt->key, bytes, PSH_BOX_KEY);
+        if (good) more->crypt->known = true;
+    }
+    if (text) psh_env_wipe(text, secret->len);
+    psh_env_free(&client->env, text);
+    return good || *memory ? NULL : "its shared_secret is not 32 bytes in base64";
+}
+
+/* Takes the answer; NULL, or what is wrong with it. */
+static const char *psh_client_take(pusher_client *client, uint32_t index, const char *body,
+                                   size_t len, bool *memory)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_answer answer;
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    const char *wrong = psh_proto_answer(body, len, &answer);
+    if (wrong) return wrong;
+    if (psh_client_is_user(client, index)) {
+        memset(&answer.channel_data, 0, sizeof answer.channel_data);
+        if (!answer.user_data.string) return "the answer has no user_data";
+    } else {
+        memset(&answer.user_data, 0, sizeof answer.user_data);
+    }
+    if (psh_proto_is_presence(kind))
+        wrong = psh_client_take_presence(client, more, &answer.channel_data, memory);
+    if (psh_proto_is_encrypted(kind))
+        wrong = psh_client_take_key(client, more, &answer.shared_secret, memory);
+    if (!wrong && !*memory) *memory = !psh_auth_prove(&client->env, &answer, &more->ask);
+    return wrong;
+}
+
+static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
+                                          size_t len)
+{
+    pusher_result result = PUSHER_OK;
+    bool memory = false;
+    const char *wrong = NULL;
+    if (!psh_json_valid(body, len)) {
+        wrong = "the answer is not JSON";
+        result = PUSHER_ERR_PARSE;
+    } else {
+        wrong = psh_client_take(client, index, body, len, &memory);
+        if (wrong) result = PUSHER_ERR_AUTH;
+    }
+    if (memory) {
+        wrong = "no memory for the answer";
+        result = PUSHER_ERR_MEMORY;
+    }
+    if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
+    else psh_client_answer(client, index);
+    return result;
+}
+
+/* -- the endpoint -- */
+
+/* The request is ready: over the stream that is still there, or over a new one. */
+static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
+{
+    struct psh_auth *auth = client->auth;
+    const pusher_transport *transport = psh_client_post_transport(client);
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
+    if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
+                         strcmp(auth->url->host, url->host) != 0))
+        psh_client_post_close(client);
+    auth->url = url;
+    auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
+    psh_auth_rewind(&client->env, auth);
+    auth->reused = auth->stream != NULL;
+    auth->phase = auth->stream ? PSH_POST_SENDING : PSH_POST_OPENING;
+    if (!auth->stream)
+        auth->stream = transport->open_fn(url->host, url->port, transport->user_data);
+}
+
+/* The request came to nothing. */
+static void psh_client_post_failed(pusher_client *client, pusher_result code, bool retry,
+                                   int status, const char *why)
+{
+    uint32_t index = psh_client_asked(client, client->auth->ticket);
+    psh_client_post_close(client);
+    if (index != PSH_NONE) psh_client_turn_down(client, index, retry, code, status, why);
+}
+
+/* The stream is of no use; one that had served before may simply have been closed meanwhile. */
+static void psh_client_post_lost(pusher_client *client, int got)
+{
+    struct psh_auth *auth = client->auth;
+    const pusher_transport *transport = psh_client_post_transport(client);
+    bool stale = auth->reused && auth->reply.head.total == 0;
+    pusher_result code = got == PUSHER_IO_ERROR_RESOLVE ? PUSHER_ERR_RESOLVE : PUSHER_ERR_IO;
+    const char *why = NULL;
+    char words[160];
+    struct psh_text text;
+    if (stale) {
+        psh_client_post_close(client);
+        psh_client_post_start(client, auth->url);
+        return;
+    }
+    if (auth->stream && transport->error_fn && got != PUSHER_IO_EOF)
+        why = transport->error_fn(auth->stream);
+    psh_env_text(&text, words, sizeof words);
+    psh_env_add(&text, "no answer from the endpoint ");
+    psh_env_add(&text, auth->url->authority);
+    psh_env_add(&text, ": ");
+    psh_env_add(&text, why ? why : got == PUSHER_IO_EOF ? "it ended the stream" : "the stream failed");
+    psh_client_post_failed(client, code, true, 0, words);
+}
+
+static void psh_client_post_answer(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    uint32_t index = psh_client_asked(client, auth->ticket);
+    int status = auth->reply.head.status;
+    const struct psh_buf *body = &auth->reply.body;
+    auth->phase = PSH_POST_IDLE;
+    auth->idle_at = client->now + PSH_KEEP_MS;
+    if (!auth->reply.keep) psh_client_post_close(client);
+    if (index == PSH_NONE) return;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
+    if (status == 200)
+        (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
+                                   body->len);
+    else
+        psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
+                             moved ? "the endpoint redirects, which is not followed"
+                                   : "the endpoint refused");
+    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+}
+
+static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
+{
+    struct psh_auth *auth = client->auth;
+    size_t used = 0;
+    switch (psh_http_reply(&auth->reply, &client->env, bytes, len, &used)) {
+    case PSH_REPLY_MORE: break;
+    case PSH_REPLY_DONE:
+        if (used < len) auth->reply.keep = false; /* more than was asked for */
+        psh_client_post_answer(client);
+        break;
+    case PSH_REPLY_BIG:
+        psh_client_post_failed(client, PUSHER_ERR_TOO_BIG, false, auth->reply.head.status,
+                               "the endpoint's answer is over options.auth.max_answer_bytes");
+        break;
+    case PSH_REPLY_MEMORY:
+        psh_client_post_failed(client, PUSHER_ERR_MEMORY, true, 0, "no memory for the answer");
+        break;
+    default:
+        psh_client_post_failed(client, PUSHER_ERR_HTTP, false, auth->reply.head.status,
+                               "the endpoint's answer is not HTTP");
+        break;
+    }
+}
+
+static void psh_client_post_send(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    size_t budget = client->max_poll_bytes;
+    while (auth->phase == PSH_POST_SENDING && budget > 0) {
+        size_t len = auth->retry ? auth->retry : auth->out.len - auth->out_at;
+        if (len > budget && !auth->retry) len = budget;
+        int put = psh_client_post_transport(client)->send_fn(auth->stream,
+                                                             auth->out.data + auth->out_at, len);
+        if (put == PUSHER_IO_WANT_READ || put == PUSHER_IO_WANT_WRITE) {
+            auth->retry = len;
+            return;
+        }
+        if (put <= 0) {
+            psh_client_post_lost(client, PUSHER_IO_ERROR);
+            return;
+        }
+        PUSHER_ASSERT((size_t)put <= len);
+        auth->retry = 0;
+        auth->out_at += (size_t)put;
+        budget -= (size_t)put > budget ? budget : (size_t)put;
+        client->stats.bytes_sent += (uint64_t)put;
+        if (auth->out_at == auth->out.len) auth->phase = PSH_POST_READING;
+    }
+}
+
+static void psh_client_post_recv(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    unsigned char bytes[512];
+    size_t budget = client->max_poll_bytes;
+    while (auth->phase == PSH_POST_READING && budget > 0) {
+        size_t room = budget < sizeof bytes ? budget : sizeof bytes;
+        int got = psh_client_post_transport(client)->recv_fn(auth->stream, bytes, room);
+        if (got == PUSHER_IO_WANT_READ || got == PUSHER_IO_WANT_WRITE) break;
+        if (got == PUSHER_IO_EOF && psh_http_reply_eof(&auth->reply) == PSH_REPLY_DONE) {
+            auth->reply.keep = false;
+            psh_client_post_answer(client);
+        } else if (got <= 0) {
+            psh_client_post_lost(client, got);
+        } else {
+            budget -= (size_t)got;
+            client->stats.bytes_received += (uint64_t)got;
+            psh_client_post_bytes(client, bytes, (size_t)got);
+        }
+    }
+    psh_env_wipe(bytes, sizeof bytes);
+}
+
+/* Moves the request under way. */
+static void psh_client_post(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    if (!auth) return;
+    if (auth->phase == PSH_POST_OPENING) {
+        int ready = auth->stream ? psh_client_post_transport(client)->ready_fn(auth->stream)
+                                 : PUSHER_IO_ERROR;
+        if (ready == PUSHER_IO_WANT_READ || ready == PUSHER_IO_WANT_WRITE) return;
+        if (ready > 0) auth->phase = PSH_POST_SENDING;
+        else psh_client_post_lost(client, ready);
+    }
+    psh_client_post_send(client);
+    psh_client_post_recv(client);
+    if (auth->phase != PSH_POST_IDLE && client->now >= auth->deadline)
+        psh_client_post_failed(client, PUSHER_ERR_TIMEOUT, true, 0,
+                               "no answer from the endpoint in time");
+    if (auth->phase == PSH_POST_IDLE && auth->stream && client->now >= auth->idle_at)
+        psh_client_post_close(client);
+}
+
+/* -- asking -- */
+
+static void psh_client_question(pusher_client *client, uint32_t index,
+                                pusher_auth_request *request)
+{
+    struct psh_auth *auth = client->auth;
+    struct psh_more *more = psh_client_more(client, index);
+    bool user = psh_client_is_user(client, index);
+    PUSHER_ASSERT(more && auth);
+    if (++auth->serial == 0) auth->serial = 1;
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.serial = more->ask.batch = auth->serial;
+    more->ask.asked_at = (uint32_t)client->now;
+    more->ask.attempt++;
+    request->ticket.id = index + 1;
+    request->ticket.epoch = auth->serial;
+    request->kind = user ? PUSHER_AUTH_USER : PUSHER_AUTH_CHANNEL;
+    request->reason = (pusher_auth_reason)more->ask.reason;
+    request->attempt = more->ask.attempt;
+    request->socket_id = client->socket_id;
+    request->channel_name = user ? "" : psh_client_at(client, index)->entry.name;
+    request->channel = psh_client_handle(client, index);
+    more->ask.reason = PUSHER_AUTH_RECONNECT;
+    client->stats.auth_requests++;
+    if (!psh_client_sub(client, index, PSH_SUB_ASK)) { /* a live channel asks for a new key */
+        psh_client_set_deadline(client, index, PSH_WORK_AUTH);
+    }
+}
+
+/* How many in a row, from the front of the line, may go into one call. */
+static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way way)
+{
+    uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
+    while (id && count < client->auth->max_batch) {
+        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        count++;
+        id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
+    }
+    return count;
+}
+
+/* Asks the user's function; returns for how many. */
+static uint32_t psh_client_ask_hook(pusher_client *client, enum psh_auth_way way)
+{
+    struct psh_list *line = &client->work[PSH_WORK_ASK];
+    struct psh_auth *auth = client->auth;
+    pusher_auth_request one, *requests = &one;
+    uint32_t count = way == PSH_WAY_HOOK ? psh_client_batch(client, way) : 1;
+    if (count > 1)
+        requests = (pusher_auth_request *)psh_env_alloc(&client->env, count * sizeof *requests);
+    if (!requests) { /* then one by one */
+        requests = &one;
+        count = 1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = line->first - 1;
+        psh_client_question(client, index, &requests[i]);
+        psh_client_more(client, index)->ask.batch = requests[0].ticket.epoch;
+    }
+    if (way == PSH_WAY_HOOK) auth->request_fn(client, requests, count, auth->user_data);
+    else auth->user_fn(client, requests, count, auth->user_data);
+    if (requests != &one) psh_env_free(&client->env, requests);
+    return count;
+}
+
+static void psh_client_ask_self(pusher_client *client)
+{
+    uint32_t index = client->work[PSH_WORK_ASK].first - 1;
+    const struct psh_auth *auth = client->auth;
+    pusher_auth_request request;
+    struct psh_value data;
+    struct psh_more *more = psh_client_more(client, index);
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    bool presence = psh_proto_is_presence(kind), memory = false;
+    const char *wrong = NULL;
+    psh_client_question(client, index, &request);
+    if (psh_proto_is_encrypted(kind))
+        wrong = "options.auth.secret knows no shared_secret: use an endpoint or request_fn";
+    if (presence && !auth->channel_data) wrong = "options.auth.channel_data is missing";
+    if (!wrong && presence) {
+        (void)psh_proto_pick(auth->channel_data, strlen(auth->channel_data), "user_id", &data);
+        char id[PSH_USER_ID];
+        struct psh_text text;
+        psh_env_text(&text, id, sizeof id);
+        psh_env_add_bytes(&text, data.at, data.len);
+        memory = !psh_client_set_me(client, more, id);
+    }
+    if (!wrong && !memory) memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
+    else if (memory)
+        psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
+    else psh_client_answer(client, index);
+}
+
+/* Sends the first in line to the endpoint. */
+static void psh_client_ask_post(pusher_client *client, enum psh_auth_way way)
+{
+    uint32_t index = client->work[PSH_WORK_ASK].first - 1;
+    struct psh_auth *auth = client->auth;
+    const struct psh_url *url = way == PSH_WAY_POST ? &auth->channel_url : &auth->user_url;
+    pusher_auth_request request;
+    psh_client_question(client, index, &request);
+    bool good = psh_auth_begin(&client->env, auth, &request);
+    if (good && auth->prepare_fn) {
+        auth->preparing = true;
+        auth->prepare_fn(client, &request, auth->user_data);
+        auth->preparing = false;
+    }
+    if (good) good = psh_auth_finish(&client->env, auth, url);
+    if (psh_client_asked(client, request.ticket) != index) return; /* prepare_fn gave it up */
+    if (good) psh_client_post_start(client, url);
+    else
+        psh_client_turn_down(client, index, false, PUSHER_ERR_MEMORY, 0,
+                             "the request is over 64 KiB, or there is no memory for it");
+}
+
+/* Puts the questions that are in line, as many as a frame can bear. */
+static void psh_client_ask(pusher_client *client)
+{
+    struct psh_list *line = &client->work[PSH_WORK_ASK];
+    uint32_t asked = 0;
+    while (line->first && asked < PSH_BATCH && client->phase == PSH_ONLINE &&
+           !psh_client_halted(client)) {
+        enum psh_auth_way way =
+            psh_auth_way(client->auth, psh_client_is_user(client, line->first - 1));
+        if (way == PSH_WAY_POST || way == PSH_WAY_USER_POST) {
+            if (client->auth->phase != PSH_POST_IDLE) return;
+            psh_client_ask_post(client, way);
+            asked++;
+        } else if (way == PSH_WAY_SIGN) {
+            psh_client_ask_self(client);
+            asked++;
+        } else {
+            asked += psh_client_ask_hook(client, way);
+        }
+    }
+}
+
+/* A no, for good: the handlers are told why. A live channel only goes without the new key. */
+static void psh_client_denied(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    char why[192];
+    struct psh_text text;
+    pusher_result code = (pusher_result)more->ask.code;
+    int status = more->ask.status;
+    psh_env_text(&text, why, sizeof why);
+    psh_env_add(&text, "authorization failed: ");
+    psh_env_add(&text, more->ask.text ? more->ask.text : "refused");
+    if (status > 0) psh_env_add(&text, ", status ");
+    if (status > 0) psh_env_add_uint(&text, (uint64_t)status);
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.attempt = 0;
+    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+        psh_client_refreshed(client, index, more);
+        return;
+    }
+    client->answered = client->answered || psh_client_is_user(client, index);
+    if (psh_client_sub(client, index, PSH_SUB_DENY))
+        psh_client_tell_failed(client, index, code, "AuthError", status, why);
+}
+
+static void psh_client_deferred(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
+    if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
+        client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.reason = PUSHER_AUTH_RETRY;
+    if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
+        psh_client_at(client, index)->entry.state == PSH_SUB_LIVE)
+        psh_client_set_work(client, index, PSH_WORK_RETRY);
+}
+
+/* A presence channel's answer may leave it to the sign-in who this client is. */
+static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
+                                  const struct psh_more *more)
+{
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    return psh_proto_is_presence(kind) && client->auth &&
+           !strstr(more->ask.text, ",\"channel_data\":");
+}
+
+/* A yes. False: it has to wait for the sign-in. */
+static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    more->ask.attempt = 0;
+    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+        psh_auth_forget(&client->env, &more->ask);
+        psh_client_refreshed(client, index, more);
+        return true;
+    }
+    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
+        enum psh_sub user = client->user == PSH_NONE
+                                ? PSH_SUB_REFUSED
+                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
+        if (user <= PSH_SUB_PENDING) return false;
+        psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
+                        "the answer has no channel_data, and no user is signed in");
+        psh_client_denied(client, index, more);
+        return true;
+    }
+    if (psh_client_unknown_me(client, index, more) &&
+        !psh_client_set_me(client, more, client->user_id)) {
+        psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
+        return true;
+    }
+    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
+    return true;
+}
+
+/* What follows from the answers given since. */
+static void psh_client_answers(pusher_client *client)
+{
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
+    client->answered = false;
+    for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
+        uint32_t index = id - 1;
+        struct psh_more *more = psh_client_more(client, index);
+        id = psh_client_at(client, index)->link[PSH_BY_WORK].next;
+        if (done == PSH_BATCH) {
+            client->answered = true;
+            return;
+        }
+        if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
+        else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
+        else (void)psh_client_granted(client, index, more);
+        if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
+            id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
+    }
+}
+
 /* -- time and wishes -- */
 
 static void psh_client_progress(pusher_client *client)
@@ -4042,41 +5933,52 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of the first channel's deadline; all have the same time to answer, so the list is in
-   the order of deadlines. */
-static uint64_t psh_client_answer_at(const pusher_client *client)
+/* The time of a list's first deadline; all in it have the same time to answer, so it is in the
+   order of deadlines. */
+static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
-    uint32_t first = client->work[PSH_WORK_WAIT].first;
+    uint32_t first = client->work[work].first;
     if (!first) return PSH_NEVER;
     uint32_t left = psh_client_at(client, first - 1)->deadline - (uint32_t)client->now;
     return left > UINT32_MAX / 2 ? client->now : client->now + left;
 }
 
-/* Tells the handlers in a message of our own making, for the server said nothing. */
-static void psh_client_tell_late(pusher_client *client, uint32_t index)
+static void psh_client_late(pusher_client *client, uint32_t index, enum psh_work work)
 {
-    static const char data[] = "{\"type\":\"Timeout\"}";
-    struct psh_envelope envelope;
-    struct psh_text *say = psh_client_say(client);
-    memset(&envelope, 0, sizeof envelope);
-    envelope.event.at = "";
-    envelope.channel.at = psh_client_at(client, index)->entry.name;
-    envelope.channel.string = true;
-    envelope.data.at = envelope.data.raw = data;
-    envelope.data.len = envelope.data.raw_len = sizeof data - 1;
-    psh_env_add(say, envelope.channel.at);
-    psh_env_add(say, ": the server has not answered the subscription");
-    psh_client_report(client, PUSHER_ERR_TIMEOUT, 0, index);
-    psh_client_emit(client, index, PSH_KIND_REFUSED, &envelope);
+    if (work == PSH_WORK_AUTH) {
+        psh_client_turn_down(client, index, true, PUSHER_ERR_TIMEOUT, 0, "no answer in time");
+    } else if (psh_client_sub(client, index, PSH_SUB_LATE)) {
+        bool user = psh_client_is_user(client, index);
+        client->answered = client->answered || user; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_TIMEOUT, "Timeout", 0,
+                               user ? "the server has not answered the sign-in"
+                                    : "the server has not answered the subscription");
+    }
 }
 
 /* Not more than a frame can bear; the rest falls due in the next poll. */
 static void psh_client_unanswered(pusher_client *client)
 {
-    for (int told = 0; told < PSH_LATE_BATCH; told++) {
-        if (client->phase != PSH_ONLINE || psh_client_answer_at(client) > client->now) return;
-        uint32_t index = client->work[PSH_WORK_WAIT].first - 1;
-        if (psh_client_sub(client, index, PSH_SUB_LATE)) psh_client_tell_late(client, index);
+    static const unsigned char lists[] = {PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN};
+    int told = 0;
+    for (size_t i = 0; i < sizeof lists; i++) {
+        enum psh_work work = (enum psh_work)lists[i];
+        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
+               psh_client_answer_at(client, work) <= client->now)
+            psh_client_late(client, client->work[work].first - 1, work);
+    }
+}
+
+/* Those that were told "later" get in line again. */
+static void psh_client_wake(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_RETRY];
+    if (client->now < client->retry_auth_at) return;
+    for (int woken = 0; waiting->first && woken < PSH_BATCH; woken++) {
+        uint32_t index = waiting->first - 1;
+        if (psh_client_at(client, index)->entry.state == PSH_SUB_RETRYING)
+            (void)psh_client_sub(client, index, PSH_SUB_WAKE);
+        else psh_client_set_work(client, index, PSH_WORK_ASK);
     }
 }
 
@@ -4092,6 +5994,7 @@ static void psh_client_timers(pusher_client *client)
     if (client->phase == PSH_ONLINE && client->now >= psh_client_ping_at(client))
         psh_client_ping(client);
     psh_client_unanswered(client);
+    psh_client_wake(client);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -4108,10 +6011,15 @@ static uint64_t psh_client_due(const pusher_client *client)
     if (client->phase == PSH_ONLINE) {
         due = psh_client_min(due, client->pong_by);
         due = psh_client_min(due, psh_client_ping_at(client));
-        due = psh_client_min(due, psh_client_answer_at(client));
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_AUTH));
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_WAIT));
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_SIGNIN));
+        if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
     }
+    if (client->auth && client->auth->stream && client->auth->phase == PSH_POST_IDLE)
+        due = psh_client_min(due, client->auth->idle_at);
     return due;
 }
 
@@ -4165,10 +6073,18 @@ static void psh_client_destroy(pusher_client *client)
     struct psh_env env = client->env;
     client->polling = client->bind.busy = false;
     psh_client_drop(client);
+    psh_client_post_close(client);
+    psh_client_sign_out(client);
+    for (uint32_t i = 0; i < client->table.pool.used; i++) psh_client_free_more(client, i);
+    psh_client_empty_line(&env, &client->triggers);
+    if (client->auth) psh_auth_free(&env, client->auth);
     psh_ws_free(&client->ws);
     psh_env_release(&env, &client->scratch);
+    psh_env_release(&env, &client->draft);
     psh_bind_free(&client->bind);
     psh_table_free(&client->table);
+    psh_env_pool_free(&client->extras);
+    psh_env_free(&env, client->sent_at);
     psh_env_free(&env, client->host);
     psh_env_free(&env, client->authority);
     psh_env_free(&env, client->path);
@@ -4187,6 +6103,9 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (!client->doomed) psh_client_progress(client);
     if (!client->doomed) psh_client_input(client);
     psh_client_wishes(client);
+    if (client->auth && !client->doomed) psh_client_ask(client);
+    if (client->auth && !client->doomed) psh_client_post(client);
+    if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
     client->polling = client->bind.busy = false;
@@ -4200,12 +6119,24 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is there something to do that waits for nobody? */
+static bool psh_client_at_once(const pusher_client *client)
+{
+    if (client->wish || client->now_wanted || client->more) return true;
+    if (client->phase != PSH_ONLINE) return false;
+    bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
+    bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
+    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+}
+
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
-    bool queued = client->phase == PSH_ONLINE && client->work[PSH_WORK_QUEUE].first;
-    if (client->wish || client->now_wanted || client->more) due = client->now;
-    if (queued && client->ws.out_at == client->ws.out_len) due = client->now;
+    if (psh_client_at_once(client)) due = client->now;
+    if (client->phase == PSH_ONLINE && client->triggers.first)
+        due = psh_client_min(due, psh_client_trigger_at(client));
+    if (client->auth && client->auth->phase != PSH_POST_IDLE)
+        due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
@@ -4270,6 +6201,9 @@ static const char *psh_client_bad_limits(const pusher_options *o)
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
     if (o->max_channels > 1u << 24) return "options.max_channels is over 16777216";
+    if (o->client_events_per_s > 10000) return "options.client_events_per_s is over 10000";
+    if (o->max_client_event_bytes > INT32_MAX)
+        return "options.max_client_event_bytes is over 2 GiB";
     return NULL;
 }
 
@@ -4347,20 +6281,48 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->pong_timeout_ms = psh_client_or(o->pong_timeout_ms, 30000);
     client->unavailable_timeout_ms = psh_client_or(o->unavailable_timeout_ms, 10000);
     client->connect_timeout_ms = psh_client_or(o->connect_timeout_ms, 15000);
-    client->subscribe_timeout_ms = psh_client_or(o->subscribe_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_WAIT] = psh_client_or(o->subscribe_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_AUTH] = psh_client_or(o->auth_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_SIGNIN] = psh_client_or(o->signin_timeout_ms, 10000);
     client->reconnect_base_ms = psh_client_or(o->reconnect_base_ms, 1000);
     client->reconnect_cap_ms = psh_client_or(o->reconnect_cap_ms, 30000);
     client->max_attempts = o->max_attempts;
     client->max_poll_bytes = psh_client_or(o->max_poll_bytes, 65536);
     client->max_channels = psh_client_or(o->max_channels, 1048576);
-    if (client->subscribe_timeout_ms > INT32_MAX) client->subscribe_timeout_ms = INT32_MAX;
+    client->max_members = psh_client_or(o->max_members, 10000);
+    client->max_held = psh_client_or(o->max_held_bytes, 65536);
+    client->max_trigger = psh_client_or(o->max_client_event_bytes, 10240);
+    client->max_queued = o->client_event_queue_bytes;
+    client->rate = psh_client_or(o->client_events_per_s, 10);
+    for (int i = 0; i < PSH_WORKS; i++)
+        if (client->wait_ms[i] > INT32_MAX) client->wait_ms[i] = INT32_MAX;
     client->activity_ms = client->activity_timeout_ms;
     client->unavailable_at = client->deadline = client->retry_at = PSH_NEVER;
     client->pong_by = client->pinged_at = PSH_NEVER;
 }
 
+static pusher_result psh_client_set_auth(pusher_client *client, const pusher_options *o,
+                                         const char **bad)
+{
+    const pusher_auth_options *a = &o->auth;
+    bool memory = false;
+    if (!a->request_fn && !a->user_fn && !a->endpoint && !a->user_endpoint && !a->secret)
+        return PUSHER_OK;
+    client->auth = (struct psh_auth *)psh_env_alloc(&client->env, sizeof *client->auth);
+    if (!client->auth) return PUSHER_ERR_MEMORY;
+    *bad = psh_auth_init(client->auth, &client->env, o, &memory);
+    if (*bad) return PUSHER_ERR_ARGUMENT;
+    if (memory) return PUSHER_ERR_MEMORY;
+    if (client->auth->channel_url.tls || client->auth->user_url.tls) {
+        *bad = "options.auth: an https:// endpoint, but no TLS in this version";
+        return PUSHER_ERR_UNSUPPORTED;
+    }
+    return PUSHER_OK;
+}
+
 /* Everything but the memory of the client itself. */
-static pusher_result psh_client_init(pusher_client *client, const pusher_options *o)
+static pusher_result psh_client_init(pusher_client *client, const pusher_options *o,
+                                     const char **bad)
 {
     uint64_t key[2];
     uint32_t max_message = psh_client_or(o->max_message_bytes, 65536);
@@ -4376,11 +6338,13 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
     psh_bind_init(&client->bind, &client->env);
     if (!psh_env_random(&client->env, key, sizeof key)) key[0] = key[1] = 0, client->doomed = true;
     psh_table_init(&client->table, &client->env, sizeof(struct psh_channel), key);
+    psh_env_pool_init(&client->extras, &client->env, sizeof(struct psh_more));
+    client->user = PSH_NONE;
     size_t input = client->max_poll_bytes < 65536 ? client->max_poll_bytes : 65536;
     if (!psh_ws_init(&client->ws, &client->env, max_message, input, max_output) ||
         !psh_client_set_place(client, o))
         return PUSHER_ERR_MEMORY;
-    return client->doomed ? PUSHER_ERR_RANDOM : PUSHER_OK;
+    return client->doomed ? PUSHER_ERR_RANDOM : psh_client_set_auth(client, o, bad);
 }
 
 /* A sentence for a result that needs none of its own. */
@@ -4391,6 +6355,11 @@ static const char *psh_client_fault(pusher_result result)
     case PUSHER_ERR_STALE: return "the handle is stale: what it stood for has gone";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "no such channel: subscribe first";
     case PUSHER_ERR_RANDOM: return "options.random failed";
+    case PUSHER_ERR_NOT_CONNECTED: return "not connected";
+    case PUSHER_ERR_PUBLIC: return "public channels take no client events";
+    case PUSHER_ERR_ENCRYPTED: return "encrypted channels take no client events";
+    case PUSHER_ERR_RATE: return "more client events a second than options.client_events_per_s";
+    case PUSHER_ERR_QUEUE_FULL: return "the output is full: try again after the next poll";
     default: return "an argument is missing";
     }
 }
@@ -4425,7 +6394,7 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
     if (client) {
         memset(client, 0, sizeof *client);
         client->env = env;
-        result = psh_client_init(client, &o);
+        result = psh_client_init(client, &o, &bad);
     }
     if (result == PUSHER_OK) return client;
     if (client) psh_client_destroy(client);
@@ -4453,21 +6422,43 @@ static uint32_t psh_client_add(pusher_client *client, const char *name, size_t l
     uint32_t index = PSH_NONE;
     if (client->table.count >= client->max_channels) return PSH_NONE;
     if (!psh_table_add(&client->table, name, len, &index)) return PSH_NONE;
-    psh_client_set_work(client, index, PSH_WORK_QUEUE);
+    struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    entry->kind = (unsigned char)psh_proto_channel_kind(name);
+    bool ask = entry->kind >= PUSHER_KIND_PRIVATE;
+    if (ask && !psh_client_need_more(client, index)) {
+        psh_table_remove(&client->table, index);
+        return PSH_NONE;
+    }
+    psh_client_set_work(client, index, ask ? PSH_WORK_ASK : PSH_WORK_QUEUE);
     return index;
+}
+
+static void psh_client_refer(pusher_client *client, uint32_t index)
+{
+    if (psh_client_at(client, index)->entry.references++ == 0)
+        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
+    (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
+}
+
+/* NULL, or why the channel cannot be subscribed. */
+static const char *psh_client_bad_channel(const pusher_client *client, const char *name,
+                                          pusher_result *code)
+{
+    const char *bad = psh_proto_bad_channel(name);
+    *code = PUSHER_ERR_NAME;
+    if (bad || psh_proto_channel_kind(name) < PUSHER_KIND_PRIVATE) return bad;
+    *code = PUSHER_ERR_AUTH;
+    if (client->auth && psh_auth_way(client->auth, false) != PSH_WAY_NONE) return NULL;
+    return "options.auth is needed: request_fn, endpoint or secret";
 }
 
 static pusher_channel psh_client_subscribe(pusher_client *client, const char *name)
 {
     pusher_channel none = {0, 0};
-    const char *bad = psh_proto_bad_channel(name);
+    pusher_result code;
+    const char *bad = psh_client_bad_channel(client, name, &code);
     if (bad) {
-        (void)psh_client_failed(client, PUSHER_ERR_NAME, bad);
-        return none;
-    }
-    if (psh_proto_needs_auth(name)) {
-        (void)psh_client_failed(client, PUSHER_ERR_UNSUPPORTED,
-                                "private and presence channels are not in this version");
+        (void)psh_client_failed(client, code, bad);
         return none;
     }
     uint32_t index = psh_client_find(client, name, strlen(name));
@@ -4476,10 +6467,7 @@ static pusher_channel psh_client_subscribe(pusher_client *client, const char *na
         (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
         return none;
     }
-    if (psh_client_at(client, index)->entry.references++ == 0) {
-        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
-        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
-    }
+    psh_client_refer(client, index);
     return psh_client_handle(client, index);
 }
 
@@ -4496,12 +6484,49 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
     return PUSHER_OK;
 }
 
+enum { PSH_FIELDS = 1024 };
+
+/* With more members for the subscription's data. */
+static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
+                                                const char *json)
+{
+    pusher_channel channel = {0, 0};
+    const char *wrong;
+    size_t len = 0;
+    const char *inside = psh_proto_fields(json, &len, &wrong);
+    if (!inside || len > PSH_FIELDS) {
+        (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
+                                inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    bool any = psh_json_skip_space(inside, inside + len) != inside + len;
+    char *copy = any ? psh_env_copy(&client->env, inside, len) : NULL;
+    if (copy || !any) channel = psh_client_subscribe(client, name);
+    else (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    struct psh_more *more = NULL;
+    if (channel.id) more = psh_client_need_more(client, channel.id - 1);
+    if (channel.id && !more) {
+        (void)psh_client_unsubscribe(client, channel);
+        (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        channel.id = channel.generation = 0;
+    }
+    if (more) {
+        psh_env_free(&client->env, more->fields);
+        more->fields = copy;
+    } else {
+        psh_env_free(&client->env, copy);
+    }
+    return channel;
+}
+
 /* The channel after this one in the order of subscription; none: the first. */
 static pusher_channel psh_client_after(const pusher_client *client, pusher_channel handle)
 {
     uint32_t index = psh_client_index(client, handle), id = client->order.first;
     if (index != PSH_NONE) id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
     else if (handle.id) id = 0;
+    if (id && psh_client_is_user(client, id - 1))
+        id = psh_client_at(client, id - 1)->link[PSH_BY_ORDER].next;
     return psh_client_handle(client, id ? id - 1 : PSH_NONE);
 }
 
@@ -4527,6 +6552,8 @@ static pusher_subscription psh_client_subscription(const struct psh_channel *cha
 static struct psh_handlers *psh_client_handlers(pusher_client *client, pusher_channel handle)
 {
     if (handle.id == UINT32_MAX) return &client->everyone;
+    if (handle.id == UINT32_MAX - 1) return &client->user_handlers;
+    if (handle.id == UINT32_MAX - 2) return &client->watchers;
     uint32_t index = psh_client_index(client, handle);
     if (index != PSH_NONE) return &psh_client_at(client, index)->handlers;
     (void)psh_client_failed(client, handle.id ? PUSHER_ERR_STALE : PUSHER_ERR_NOT_SUBSCRIBED,
@@ -4567,6 +6594,212 @@ static uint32_t psh_client_unbind_where(pusher_client *client, pusher_channel ha
 {
     struct psh_handlers *owner = psh_client_handlers(client, handle);
     return owner ? psh_bind_kill_where(&client->bind, owner, name, fn, user_data) : 0;
+}
+
+/* -- presence, client events, sign-in -- */
+
+static const struct psh_members *psh_client_members(const pusher_client *client,
+                                                    pusher_channel handle)
+{
+    uint32_t index = psh_client_index(client, handle);
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    return more ? more->members : NULL;
+}
+
+/* The member of this id; NULL: this client's own. */
+static pusher_member psh_client_find_member(const pusher_client *client, pusher_channel handle,
+                                            const char *id)
+{
+    const struct psh_members *members = psh_client_members(client, handle);
+    if (members && !id) id = psh_client_more(client, handle.id - 1)->me;
+    uint32_t at = members && id ? psh_member_find(members, id, strlen(id)) : PSH_NONE;
+    return psh_client_member(at == PSH_NONE ? NULL : members->items[at]);
+}
+
+/* PUSHER_OK, or the first reason why the event cannot be sent. */
+static pusher_result psh_client_check_trigger(const pusher_client *client, uint32_t index,
+                                              const char *json, size_t len)
+{
+    if (index == PSH_NONE) return PUSHER_ERR_STALE;
+    unsigned char kind = psh_client_at(client, index)->entry.kind;
+    if (kind < PUSHER_KIND_PRIVATE) return PUSHER_ERR_PUBLIC;
+    if (psh_proto_is_encrypted((pusher_kind)kind)) return PUSHER_ERR_ENCRYPTED;
+    if (len > client->max_trigger) return PUSHER_ERR_TOO_BIG;
+    return psh_json_valid(json, len) ? PUSHER_OK : PUSHER_ERR_PARSE;
+}
+
+static const char *psh_client_trigger_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
+    case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
+    default: return NULL;
+    }
+}
+
+static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
+                                             const struct psh_text *text)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool online = client->phase == PSH_ONLINE;
+    size_t left = client->max_queued;
+    if (client->max_queued && (!online || !live)) {
+        if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
+        return psh_client_hold(&client->env, &client->triggers, left,
+                               psh_client_handle(client, index), text->at, text->len)
+                   ? PUSHER_OK
+                   : PUSHER_ERR_MEMORY;
+    }
+    if (!online) return PUSHER_ERR_NOT_CONNECTED;
+    if (!live) return PUSHER_ERR_NOT_SUBSCRIBED;
+    if (psh_client_rate_at(client) > client->now) return PUSHER_ERR_RATE;
+    if (!psh_client_stage(client, text->at, text->len)) return PUSHER_ERR_QUEUE_FULL;
+    psh_client_rate_count(client);
+    return PUSHER_OK;
+}
+
+static pusher_result psh_client_trigger(pusher_client *client, pusher_channel handle,
+                                        const char *event, const char *json, size_t len)
+{
+    uint32_t index = psh_client_index(client, handle);
+    struct psh_text text;
+    const char *bad = psh_proto_bad_trigger(event);
+    if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
+    pusher_result result = psh_client_check_trigger(client, index, json, len);
+    if (result == PUSHER_OK && !client->sent_at) {
+        size_t size = client->rate * sizeof *client->sent_at;
+        client->sent_at = (uint64_t *)psh_env_alloc(&client->env, size);
+        if (client->sent_at) memset(client->sent_at, 0, size);
+        else result = PUSHER_ERR_MEMORY;
+    }
+    if (result == PUSHER_OK) {
+        const char *name = psh_client_at(client, index)->entry.name;
+        size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
+        if (psh_client_draft(client, &text, cap)) {
+            psh_proto_trigger(&text, name, event, json, len);
+            PUSHER_ASSERT(!text.cut);
+            result = psh_client_send_trigger(client, index, &text);
+        } else {
+            result = PUSHER_ERR_MEMORY;
+        }
+    }
+    if (result == PUSHER_OK) return result;
+    return psh_client_failed(client, result, psh_client_trigger_fault(result));
+}
+
+/* The user's entry is one more in the table, but without its name: nobody finds it. */
+static pusher_result psh_client_signin(pusher_client *client)
+{
+    uint32_t index = client->user;
+    if (!client->auth || psh_auth_way(client->auth, true) == PSH_WAY_NONE)
+        return psh_client_failed(client, PUSHER_ERR_AUTH,
+                                 "options.auth is needed: user_fn, user_endpoint, request_fn, or "
+                                 "secret with signin_data");
+    if (index != PSH_NONE) {
+        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
+        return PUSHER_OK;
+    }
+    if (!psh_table_add(&client->table, "#user", 5, &index))
+        return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    psh_table_unindex(&client->table, index);
+    if (!psh_client_need_more(client, index)) {
+        psh_table_remove(&client->table, index);
+        return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    }
+    client->user = index;
+    psh_client_refer(client, index);
+    psh_client_set_work(client, index, PSH_WORK_ASK);
+    return PUSHER_OK;
+}
+
+/* -- answering -- */
+
+static pusher_result psh_client_stale(pusher_client *client)
+{
+    client->stats.auth_stale++;
+    return psh_client_failed(client, PUSHER_ERR_STALE,
+                             "the ticket is stale: answered already, or of an earlier connection");
+}
+
+static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
+                                       const char *body, size_t len)
+{
+    uint32_t index = psh_client_asked(client, ticket);
+    if (index == PSH_NONE) return psh_client_stale(client);
+    pusher_result result = psh_client_accept_at(client, index, body, len);
+    if (result == PUSHER_OK) return result;
+    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
+                                                 ? "the answer is not JSON"
+                                                 : "the answer lacks what the channel needs");
+}
+
+static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,
+                                       const char *reason, bool retry)
+{
+    uint32_t index = psh_client_asked(client, ticket);
+    if (index == PSH_NONE) return psh_client_stale(client);
+    psh_client_turn_down(client, index, retry, PUSHER_ERR_AUTH, status,
+                         reason ? reason : "refused");
+    return PUSHER_OK;
+}
+
+/* The channel of this name, if it was asked for in that call. */
+static uint32_t psh_client_in_batch(const pusher_client *client, uint32_t batch,
+                                    const struct psh_value *key)
+{
+    uint32_t index = psh_client_find(client, key->at, key->len); /* names need no escapes */
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    return more && more->ask.serial && more->ask.batch == batch ? index : PSH_NONE;
+}
+
+static pusher_result psh_client_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                             const char *body, size_t len)
+{
+    uint32_t first = psh_client_asked(client, ticket), status, next;
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    if (first == PSH_NONE) return psh_client_stale(client);
+    uint32_t batch = psh_client_more(client, first)->ask.batch;
+    bool good = psh_json_valid(body, len) && psh_json_enter(&walk, body, len) && walk.object;
+    while (good && psh_json_next(&walk, &key, &value)) {
+        uint32_t index = psh_client_in_batch(client, batch, &key);
+        if (index == PSH_NONE) continue;
+        struct psh_value part = psh_proto_part(&value, &status);
+        if (status == 200) (void)psh_client_accept_at(client, index, part.raw, part.raw_len);
+        else
+            psh_client_turn_down(client, index, status == 429 || status >= 500, PUSHER_ERR_AUTH,
+                                 (int)status, "refused");
+    }
+    for (uint32_t id = client->work[PSH_WORK_AUTH].first; id; id = next) {
+        next = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
+        if (psh_client_more(client, id - 1)->ask.batch == batch)
+            psh_client_turn_down(client, id - 1, false, PUSHER_ERR_AUTH, 0,
+                                 good ? "the answer does not name it" : "the answer is not JSON");
+    }
+    return good ? PUSHER_OK
+                : psh_client_failed(client, PUSHER_ERR_PARSE, "the answer is no JSON object");
+}
+
+static pusher_result psh_client_auth_header(pusher_client *client, const char *name,
+                                            const char *value)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->preparing && psh_http_field(&client->env, &auth->fields, name, value))
+        return PUSHER_OK;
+    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
+                             "not in auth.prepare_fn, or not a header that can be sent");
+}
+
+static pusher_result psh_client_auth_param(pusher_client *client, const char *name,
+                                           const char *value)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->preparing &&
+        psh_http_form(&client->env, &auth->params, name, value, strlen(value)))
+        return PUSHER_OK;
+    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
+                             "not in auth.prepare_fn, or the request is over 64 KiB");
 }
 
 #if defined(PUSHER_SOCKETS)
@@ -4660,6 +6893,16 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
     return none;
 }
 
+PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
+                                                const char *fields_json)
+{
+    pusher_channel none = {0, 0};
+    if (client && channel_name && fields_json)
+        return psh_client_subscribe_with(client, channel_name, fields_json);
+    if (client) (void)psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return none;
+}
+
 PUSHER_DEF pusher_result pusher_unsubscribe(pusher_client *client, pusher_channel channel)
 {
     return client ? psh_client_unsubscribe(client, channel) : PUSHER_ERR_ARGUMENT;
@@ -4702,8 +6945,101 @@ PUSHER_DEF pusher_subscription pusher_channel_state(const pusher_client *client,
 PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *client,
                                                       pusher_channel channel)
 {
-    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
-    return at ? at->count : 0;
+    const struct psh_more *more = NULL;
+    if (client && psh_client_channel(client, channel))
+        more = psh_client_more(client, channel.id - 1);
+    return more ? more->count : 0;
+}
+
+PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name)
+{
+    return channel_name ? psh_proto_channel_kind(channel_name) : PUSHER_KIND_PUBLIC;
+}
+
+PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel)
+{
+    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
+    return members ? members->count : 0;
+}
+
+PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
+                                 uint32_t index, pusher_member *member)
+{
+    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
+    if (!member) return false;
+    *member = psh_client_member(members && index < members->count ? members->items[index] : NULL);
+    return member->id != NULL;
+}
+
+PUSHER_DEF bool pusher_member_find(const pusher_client *client, pusher_channel channel,
+                                   const char *user_id, pusher_member *member)
+{
+    if (!member) return false;
+    *member = psh_client_member(NULL);
+    if (client && user_id) *member = psh_client_find_member(client, channel, user_id);
+    return member->id != NULL;
+}
+
+PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel channel,
+                                 pusher_member *member)
+{
+    if (!member) return false;
+    *member = psh_client_member(NULL);
+    if (client) *member = psh_client_find_member(client, channel, NULL);
+    return member->id != NULL;
+}
+
+PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
+                                        const char *event_name, const char *json, size_t len)
+{
+    if (!client) return PUSHER_ERR_ARGUMENT;
+    if (!event_name || !json) return psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return psh_client_trigger(client, channel, event_name, json, len);
+}
+
+PUSHER_DEF pusher_result pusher_signin(pusher_client *client)
+{
+    return client ? psh_client_signin(client) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF const char *pusher_user_id(const pusher_client *client)
+{
+    return client ? client->user_id : NULL;
+}
+
+PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
+                                            const char *body, size_t len)
+{
+    if (client && body) return psh_client_accept(client, ticket, body, len);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                                  const char *body, size_t len)
+{
+    if (client && body) return psh_client_accept_batch(client, ticket, body, len);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket ticket,
+                                            int status, const char *reason, bool retry)
+{
+    return client ? psh_client_reject(client, ticket, status, reason, retry)
+                  : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_header(pusher_client *client, const char *name,
+                                            const char *value)
+{
+    if (client && name && value) return psh_client_auth_header(client, name, value);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *name,
+                                           const char *value)
+{
+    if (client && name && value) return psh_client_auth_param(client, name, value);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
 }
 
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
@@ -4739,7 +7075,10 @@ PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel ch
 
 PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stats)
 {
-    if (stats && client) *stats = client->stats;
+    if (stats && client) {
+        *stats = client->stats;
+        stats->pings_received = client->ws.pings;
+    }
     else if (stats) memset(stats, 0, sizeof *stats);
 }
 
@@ -4764,9 +7103,16 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     case PUSHER_ERR_MEMORY: return "PUSHER_ERR_MEMORY";
     case PUSHER_ERR_STALE: return "PUSHER_ERR_STALE";
     case PUSHER_ERR_NAME: return "PUSHER_ERR_NAME";
+    case PUSHER_ERR_NOT_CONNECTED: return "PUSHER_ERR_NOT_CONNECTED";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "PUSHER_ERR_NOT_SUBSCRIBED";
+    case PUSHER_ERR_PUBLIC: return "PUSHER_ERR_PUBLIC";
+    case PUSHER_ERR_ENCRYPTED: return "PUSHER_ERR_ENCRYPTED";
     case PUSHER_ERR_UNSUPPORTED: return "PUSHER_ERR_UNSUPPORTED";
     case PUSHER_ERR_TOO_BIG: return "PUSHER_ERR_TOO_BIG";
+    case PUSHER_ERR_RATE: return "PUSHER_ERR_RATE";
+    case PUSHER_ERR_QUEUE_FULL: return "PUSHER_ERR_QUEUE_FULL";
+    case PUSHER_ERR_AUTH: return "PUSHER_ERR_AUTH";
+    case PUSHER_ERR_DECRYPT: return "PUSHER_ERR_DECRYPT";
     case PUSHER_ERR_RANDOM: return "PUSHER_ERR_RANDOM";
     case PUSHER_ERR_RESOLVE: return "PUSHER_ERR_RESOLVE";
     case PUSHER_ERR_IO: return "PUSHER_ERR_IO";
