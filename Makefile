@@ -11,6 +11,8 @@ CXX      ?= g++
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 LIBS     := -lwslay -lmbedcrypto -lpthread
+LIBS_unit_secretbox := -lsodium # what a single program needs besides
+LIBS_secretbox := -lsodium
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -151,7 +153,7 @@ build/examples/%: build/opt/examples/%.o
 build/bench/%: build/opt/tests/bench/%.o $(patsubst %,build/opt/%.o,$(HELPERS)) build/opt/libtest.a
 	@mkdir -p $(@D)
 	$(call SAY,link)
-	$(CXX) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CXX) $(LDFLAGS) $^ $(LIBS) $(LIBS_$(@F)) -o $@
 
 build/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
@@ -186,7 +188,8 @@ $(foreach t,$(TESTS),$(eval $(call programs,$(1),$(t)): build/$(1)/$(t).o))
 $(call programs,$(1),$(TESTS)): build/$(1)/libtest.a
 	@mkdir -p $$(@D)
 	$$(call SAY,link)
-	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(LIBS) -o $$@
+	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(LIBS) \
+	    $$(LIBS_$$(@F)) -o $$@
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 

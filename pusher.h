@@ -656,6 +656,14 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 
 #include <mbedtls/base64.h>
 #include <mbedtls/md.h>
+#if defined(MBEDTLS_POLY1305_C) && defined(TF_PSA_CRYPTO_VERSION_MAJOR) /* mbedTLS 4 */
+#if !defined(MBEDTLS_DECLARE_PRIVATE_IDENTIFIERS)
+#define MBEDTLS_DECLARE_PRIVATE_IDENTIFIERS
+#endif
+#include <mbedtls/private/poly1305.h>
+#elif defined(MBEDTLS_POLY1305_C)
+#include <mbedtls/poly1305.h>
+#endif
 #include <wslay/wslay.h>
 
 #if !defined(JSMN_H)
@@ -716,6 +724,21 @@ static void psh_env_free(const struct psh_env *env, void *memory)
 {
     PUSHER_ASSERT(env && env->allocator.free_fn);
     if (memory) env->allocator.free_fn(memory, env->allocator.user_data);
+}
+
+/* For secrets: a compiler may leave a memset out when nobody reads the memory again. */
+static void psh_env_wipe(void *memory, size_t len)
+{
+    PUSHER_ASSERT(memory || len == 0);
+    volatile unsigned char *at = (volatile unsigned char *)memory;
+    for (size_t i = 0; i < len; i++) at[i] = 0;
+}
+
+static void psh_env_free_secret(const struct psh_env *env, char *text)
+{
+    PUSHER_ASSERT(env);
+    if (text) psh_env_wipe(text, strlen(text));
+    psh_env_free(env, text);
 }
 
 static bool psh_env_random(const struct psh_env *env, void *buf, size_t len)
@@ -940,15 +963,75 @@ static void psh_env_pool_free(struct psh_pool *pool)
 }
 
 // >>codec
-/* Hashes, base64 and UTF-8. The only room that calls mbedTLS' crypto. */
+/* Hashes, base64, UTF-8 and secret boxes. The only room that calls mbedTLS' crypto. */
 
-enum { PSH_SHA1_BYTES = 20 };
+enum { PSH_SHA1_BYTES = 20, PSH_SHA256_BYTES = 32, PSH_SHA256_HEX = 65, PSH_SHA256_BLOCK = 64 };
 
 static bool psh_codec_sha1(const void *bytes, size_t len, unsigned char digest[PSH_SHA1_BYTES])
 {
     PUSHER_ASSERT(bytes && digest);
     const mbedtls_md_info_t *sha1 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
     return sha1 && mbedtls_md(sha1, (const unsigned char *)bytes, len, digest) == 0;
+}
+
+/* A text to sign need not stand in one place. */
+struct psh_codec_piece {
+    const char *at;
+    size_t len;
+};
+
+static bool psh_codec_md(mbedtls_md_context_t *md, const unsigned char block[PSH_SHA256_BLOCK],
+                         const struct psh_codec_piece *pieces, size_t count,
+                         unsigned char digest[PSH_SHA256_BYTES])
+{
+    PUSHER_ASSERT(md && block && (pieces || count == 0));
+    bool good = mbedtls_md_starts(md) == 0 && mbedtls_md_update(md, block, PSH_SHA256_BLOCK) == 0;
+    for (size_t i = 0; good && i < count; i++)
+        if (pieces[i].len > 0)
+            good = mbedtls_md_update(md, (const unsigned char *)pieces[i].at, pieces[i].len) == 0;
+    return good && mbedtls_md_finish(md, digest) == 0;
+}
+
+/* HMAC (RFC 2104) is two hashes. mbedTLS 4 has no call of its own for it without PSA. */
+static bool psh_codec_hmac(mbedtls_md_context_t *md, const mbedtls_md_info_t *sha256,
+                           const char *secret, const struct psh_codec_piece *pieces, size_t count,
+                           unsigned char digest[PSH_SHA256_BYTES])
+{
+    unsigned char block[PSH_SHA256_BLOCK] = {0};
+    size_t len = strlen(secret);
+    bool good = mbedtls_md_setup(md, sha256, 0) == 0;
+    if (len <= sizeof block) memcpy(block, secret, len);
+    else good = good && mbedtls_md(sha256, (const unsigned char *)secret, len, block) == 0;
+    for (size_t i = 0; i < sizeof block; i++) block[i] ^= 0x36;
+    good = good && psh_codec_md(md, block, pieces, count, digest);
+    for (size_t i = 0; i < sizeof block; i++) block[i] ^= 0x36 ^ 0x5C;
+    struct psh_codec_piece inner = {(const char *)digest, PSH_SHA256_BYTES};
+    good = good && psh_codec_md(md, block, &inner, 1, digest);
+    psh_env_wipe(block, sizeof block);
+    return good;
+}
+
+/* HMAC-SHA256 of the pieces joined, in lower-case hex. */
+static bool psh_codec_hmac_hex(const char *secret, const struct psh_codec_piece *pieces,
+                               size_t count, char hex[PSH_SHA256_HEX])
+{
+    PUSHER_ASSERT(secret && (pieces || count == 0) && hex);
+    static const char digits[] = "0123456789abcdef";
+    const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+    unsigned char digest[PSH_SHA256_BYTES];
+    mbedtls_md_context_t md;
+    hex[0] = '\0';
+    if (!sha256) return false;
+    mbedtls_md_init(&md);
+    bool good = psh_codec_hmac(&md, sha256, secret, pieces, count, digest);
+    mbedtls_md_free(&md);
+    if (!good) return false;
+    for (size_t i = 0; i < sizeof digest; i++) {
+        hex[2 * i] = digits[digest[i] >> 4];
+        hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    hex[2 * sizeof digest] = '\0';
+    return true;
 }
 
 /* out is terminated; cap must be at least 4 * ceil(len / 3) + 1. */
@@ -958,6 +1041,50 @@ static bool psh_codec_base64(const unsigned char *bytes, size_t len, char *out, 
     size_t written = 0;
     out[0] = '\0'; /* of nothing it writes nothing */
     return mbedtls_base64_encode((unsigned char *)out, cap, &written, bytes, len) == 0;
+}
+
+/* All ones when low <= c <= high, else 0. */
+static uint32_t psh_codec_between(uint32_t c, uint32_t low, uint32_t high)
+{
+    PUSHER_ASSERT(c <= 255 && low <= high);
+    return 0 - (((low - 1 - c) & (c - high - 1)) >> 31);
+}
+
+/* The value of a base64 digit plus 1, or 0. No branch and no table: it may be part of a key. */
+static uint32_t psh_codec_digit64(char digit)
+{
+    uint32_t c = (unsigned char)digit;
+    return (psh_codec_between(c, 'A', 'Z') & (c - 'A' + 1)) |
+           (psh_codec_between(c, 'a', 'z') & (c - 'a' + 27)) |
+           (psh_codec_between(c, '0', '9') & (c - '0' + 53)) |
+           (psh_codec_between(c, '+', '+') & 63) | (psh_codec_between(c, '/', '/') & 64);
+}
+
+/* Strict: padded, nothing but the alphabet, no bits left over. out may be the text itself; what
+   it holds after a refusal is not to be used. mbedTLS' own would take line ends. */
+static bool psh_codec_unbase64(char *text, size_t len, unsigned char *out, size_t cap,
+                               size_t *out_len)
+{
+    PUSHER_ASSERT((text || len == 0) && (out || cap == 0) && out_len);
+    *out_len = 0;
+    if (len % 4 != 0) return false;
+    size_t pads = len > 0 && text[len - 1] == '=' ? (text[len - 2] == '=' ? 2 : 1) : 0;
+    size_t need = len / 4 * 3 - pads, made = 0;
+    if (need > cap) return false;
+    for (size_t i = 0; i < len; i += 4) {
+        size_t digits = i + 4 == len ? 4 - pads : 4;
+        uint32_t word = 0;
+        for (size_t j = 0; j < 4; j++) {
+            uint32_t digit = j < digits ? psh_codec_digit64(text[i + j]) : 1;
+            if (digit == 0) return false;
+            word = word << 6 | (digit - 1);
+        }
+        if (digits < 4 && (word & (digits == 2 ? 0xFFFF : 0xFF))) return false;
+        for (size_t j = 0; j + 1 < digits; j++) out[made++] = (unsigned char)(word >> (16 - 8 * j));
+    }
+    PUSHER_ASSERT(made == need);
+    *out_len = made;
+    return true;
 }
 
 static uint64_t psh_codec_load64(const unsigned char *at)
@@ -1059,6 +1186,150 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
     }
     return true;
 }
+
+/* NaCl's secretbox (Bernstein): XSalsa20 and Poly1305, a tag in front of the ciphertext. */
+enum { PSH_BOX_KEY = 32, PSH_BOX_NONCE = 24, PSH_BOX_TAG = 16, PSH_SALSA_BLOCK = 64 };
+
+#if defined(MBEDTLS_POLY1305_C)
+enum { PSH_BOX_OPENS = 1 }; /* 0 when mbedTLS was built without Poly1305 */
+
+static uint32_t psh_codec_load32(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static void psh_codec_store32(unsigned char *at, uint32_t word)
+{
+    at[0] = (unsigned char)word;
+    at[1] = (unsigned char)(word >> 8);
+    at[2] = (unsigned char)(word >> 16);
+    at[3] = (unsigned char)(word >> 24);
+}
+
+/* All that is secret while a box is opened, so that one wipe takes it away. */
+struct psh_codec_salsa {
+    uint32_t input[16], words[16];
+    unsigned char block[PSH_SALSA_BLOCK];
+};
+
+#define PSH_ROTATE32(x, n) ((x) << (n) | (x) >> (32 - (n)))
+
+#define PSH_SALSA_QUARTER(a, b, c, d)                                                              \
+    do {                                                                                           \
+        uint32_t sum = (a) + (d);                                                                  \
+        (b) ^= PSH_ROTATE32(sum, 7), sum = (b) + (a);                                              \
+        (c) ^= PSH_ROTATE32(sum, 9), sum = (c) + (b);                                              \
+        (d) ^= PSH_ROTATE32(sum, 13), sum = (d) + (c);                                             \
+        (a) ^= PSH_ROTATE32(sum, 18);                                                              \
+    } while (0)
+
+/* The twenty rounds: ten times columns, then rows. */
+static void psh_codec_salsa_rounds(struct psh_codec_salsa *salsa)
+{
+    uint32_t *x = salsa->words;
+    memcpy(x, salsa->input, sizeof salsa->words);
+    for (int i = 0; i < 10; i++) {
+        PSH_SALSA_QUARTER(x[0], x[4], x[8], x[12]);
+        PSH_SALSA_QUARTER(x[5], x[9], x[13], x[1]);
+        PSH_SALSA_QUARTER(x[10], x[14], x[2], x[6]);
+        PSH_SALSA_QUARTER(x[15], x[3], x[7], x[11]);
+        PSH_SALSA_QUARTER(x[0], x[1], x[2], x[3]);
+        PSH_SALSA_QUARTER(x[5], x[6], x[7], x[4]);
+        PSH_SALSA_QUARTER(x[10], x[11], x[8], x[9]);
+        PSH_SALSA_QUARTER(x[15], x[12], x[13], x[14]);
+    }
+}
+
+/* The next 64 bytes of the stream. */
+static void psh_codec_salsa_next(struct psh_codec_salsa *salsa)
+{
+    psh_codec_salsa_rounds(salsa);
+    for (size_t i = 0; i < 16; i++)
+        psh_codec_store32(salsa->block + 4 * i, salsa->words[i] + salsa->input[i]);
+    salsa->input[8]++; /* the block's number, 64 bits */
+    if (salsa->input[8] == 0) salsa->input[9]++;
+}
+
+/* XSalsa20: HSalsa20 makes a key of the key and 16 bytes of the nonce; Salsa20 takes the rest. */
+static void psh_codec_salsa_start(struct psh_codec_salsa *salsa, const unsigned char *key,
+                                  const unsigned char *nonce)
+{
+    PUSHER_ASSERT(salsa && key && nonce);
+    uint32_t *in = salsa->input, *x = salsa->words;
+    in[0] = UINT32_C(0x61707865); /* "expand 32-byte k" */
+    in[5] = UINT32_C(0x3320646E);
+    in[10] = UINT32_C(0x79622D32);
+    in[15] = UINT32_C(0x6B206574);
+    for (size_t i = 0; i < 4; i++) {
+        in[1 + i] = psh_codec_load32(key + 4 * i);
+        in[6 + i] = psh_codec_load32(nonce + 4 * i);
+        in[11 + i] = psh_codec_load32(key + 16 + 4 * i);
+    }
+    psh_codec_salsa_rounds(salsa);
+    for (size_t i = 0; i < 4; i++) {
+        in[1 + i] = x[5 * i];
+        in[11 + i] = x[6 + i];
+    }
+    in[6] = psh_codec_load32(nonce + 16);
+    in[7] = psh_codec_load32(nonce + 20);
+    in[8] = in[9] = 0;
+    psh_codec_salsa_next(salsa);
+}
+
+/* The first 32 bytes of the stream are Poly1305's key, the message goes on behind them. */
+static void psh_codec_salsa_apply(struct psh_codec_salsa *salsa, unsigned char *at, size_t len)
+{
+    PUSHER_ASSERT(salsa && (at || len == 0));
+    size_t from = 32;
+    while (len > 0) {
+        size_t step = PSH_SALSA_BLOCK - from < len ? PSH_SALSA_BLOCK - from : len;
+        for (size_t i = 0; i < step; i++) at[i] ^= salsa->block[from + i];
+        at += step;
+        len -= step;
+        from = 0;
+        if (len > 0) psh_codec_salsa_next(salsa);
+    }
+}
+
+/* Takes the same time wherever they differ. */
+static bool psh_codec_same_tag(const unsigned char *a, const unsigned char *b)
+{
+    PUSHER_ASSERT(a && b);
+    volatile unsigned char differ = 0;
+    for (size_t i = 0; i < PSH_BOX_TAG; i++) differ = (unsigned char)(differ | (a[i] ^ b[i]));
+    return differ == 0;
+}
+
+/* Opens the box where it is: the plain text then stands behind the tag, len - PSH_BOX_TAG bytes.
+   Nothing is changed when it was not sealed with this key and nonce. */
+static bool psh_codec_box_open(const unsigned char key[PSH_BOX_KEY],
+                               const unsigned char nonce[PSH_BOX_NONCE], unsigned char *box,
+                               size_t len)
+{
+    PUSHER_ASSERT(key && nonce && (box || len == 0));
+    if (len < PSH_BOX_TAG) return false;
+    unsigned char tag[PSH_BOX_TAG], *text = box + PSH_BOX_TAG;
+    struct psh_codec_salsa salsa;
+    psh_codec_salsa_start(&salsa, key, nonce);
+    bool good = mbedtls_poly1305_mac(salsa.block, text, len - PSH_BOX_TAG, tag) == 0 &&
+                psh_codec_same_tag(tag, box);
+    if (good) psh_codec_salsa_apply(&salsa, text, len - PSH_BOX_TAG);
+    psh_env_wipe(&salsa, sizeof salsa);
+    psh_env_wipe(tag, sizeof tag);
+    return good;
+}
+#else
+enum { PSH_BOX_OPENS = 0 };
+
+static bool psh_codec_box_open(const unsigned char key[PSH_BOX_KEY],
+                               const unsigned char nonce[PSH_BOX_NONCE], unsigned char *box,
+                               size_t len)
+{
+    PUSHER_ASSERT(key && nonce && (box || len == 0));
+    (void)key, (void)nonce, (void)box, (void)len;
+    return false;
+}
+#endif
 
 // >>json
 /* jsmn is called here only, and only on text that the byte-wise check has accepted: jsmn alone

@@ -20,6 +20,7 @@ demo|wslay/wslay.h|c wslay/wslay.h -lwslay|libwslay-dev|wslay-devel|wslay-dev|ws
 demo|jsmn.h|c jsmn.h|libjsmn-dev|jsmn-devel|-|-|jsmn
 demo|mbedtls/md.h|c mbedtls/md.h -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
 test|cmocka.h|c cmocka.h -lcmocka|libcmocka-dev|libcmocka-devel|cmocka-dev|cmocka|cmocka
+test|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 check|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 check|clang|run command -v clang|clang|clang|clang|clang|llvm
 check|clang-tidy|run command -v clang-tidy|clang-tidy|clang-tools-extra|clang-extra-tools|clang|llvm
@@ -32,6 +33,7 @@ coverage|gcovr|run command -v gcovr|gcovr|gcovr|gcovr|gcovr|gcovr
 interop|node|run command -v node|nodejs|nodejs|nodejs|nodejs|node
 interop|npm|run command -v npm|npm|npm|npm|npm|node
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
+bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~
 bench|khash.h, to compare with|c htslib/khash.h|libhts-dev|~|~|~|~
 '

@@ -97,6 +97,43 @@ static void keep_log(const char *message, void *user_data)
     snprintf(logged, sizeof logged, "%s", message);
 }
 
+/* What is freed must be zeros up to its terminator. */
+static void free_wiped(void *memory, void *user_data)
+{
+    const char *text = (const char *)memory;
+    for (size_t i = 0; i < 9; i++) assert_int_equal(text[i], 0);
+    ++*(int *)user_data;
+    free(memory);
+}
+
+static void secrets_are_wiped(void **state)
+{
+    (void)state;
+    pusher_options options;
+    struct psh_env env;
+    unsigned char bytes[20];
+    int freed = 0;
+    for (size_t len = 0; len <= 18; len++) {
+        memset(bytes, 0xA5, sizeof bytes);
+        psh_env_wipe(bytes + 1, len);
+        for (size_t i = 0; i < sizeof bytes; i++)
+            assert_int_equal(bytes[i], i >= 1 && i <= len ? 0 : 0xA5);
+    }
+    psh_env_wipe(NULL, 0);
+    memset(&options, 0, sizeof options);
+    options.allocator.alloc_fn = psh_env_malloc;
+    options.allocator.free_fn = free_wiped;
+    options.allocator.user_data = &freed;
+    psh_env_init(&env, &options);
+    char *text = (char *)malloc(9);
+    assert_non_null(text);
+    memcpy(text, "a secret", 9);
+    psh_env_free_secret(&env, text);
+    assert_int_equal(freed, 1);
+    psh_env_free_secret(&env, NULL);
+    assert_int_equal(freed, 1);
+}
+
 static void the_logger_is_silent_unless_given(void **state)
 {
     (void)state;
@@ -637,6 +674,7 @@ int main(void)
         cmocka_unit_test(no_allocator_means_malloc),
         cmocka_unit_test(the_users_allocator_is_used),
         cmocka_unit_test(null_is_never_given_to_free),
+        cmocka_unit_test(secrets_are_wiped),
         cmocka_unit_test(the_logger_is_silent_unless_given),
         cmocka_unit_test(randomness_and_its_failure_pass_through),
         cmocka_unit_test(a_copy_is_terminated_and_may_hold_anything),
