@@ -4550,8 +4550,10 @@ static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher
     psh_env_add(say, ": ");
     psh_env_add_foreign(say, why, strlen(why));
     psh_client_report(client, code, status > 0 ? (uint32_t)status : 0, index);
-    bool user = psh_client_is_user(client, index);
-    psh_client_make(client, index, user ? "pusher:signin_error" : "pusher:subscription_error", json);
+    psh_client_make(client, index,
+                    psh_client_is_user(client, index) ? "pusher:signin_error"
+                                                      : "pusher:subscription_error",
+                    json);
 }
 
 /* -- the connection -- */
@@ -5807,11 +5809,12 @@ static void psh_client_post_lost(pusher_client *client, int got)
     }
     if (auth->stream && transport->error_fn && got != PUSHER_IO_EOF)
         why = transport->error_fn(auth->stream);
+    if (!why) why = got == PUSHER_IO_EOF ? "it ended the stream" : "the stream failed";
     psh_env_text(&text, words, sizeof words);
     psh_env_add(&text, "no answer from the endpoint ");
     psh_env_add(&text, auth->url->authority);
     psh_env_add(&text, ": ");
-    psh_env_add(&text, why ? why : got == PUSHER_IO_EOF ? "it ended the stream" : "the stream failed");
+    psh_env_add(&text, why);
     psh_client_post_failed(client, code, true, 0, words);
 }
 
@@ -6017,7 +6020,8 @@ static void psh_client_ask_self(pusher_client *client)
         psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
-    if (!wrong && !memory) memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (!wrong && !memory)
+        memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
     if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
     else if (memory)
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
@@ -6867,6 +6871,11 @@ static uint32_t psh_client_unbind_where(pusher_client *client, pusher_channel ha
     return owner ? psh_bind_kill_where(&client->bind, owner, name, fn, user_data) : 0;
 }
 
+static pusher_kind psh_client_kind(const char *name)
+{
+    return psh_proto_channel_kind(name);
+}
+
 /* -- presence, client events, sign-in -- */
 
 static const struct psh_members *psh_client_members(const pusher_client *client,
@@ -7224,7 +7233,7 @@ PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *clien
 
 PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name)
 {
-    return channel_name ? psh_proto_channel_kind(channel_name) : PUSHER_KIND_PUBLIC;
+    return channel_name ? psh_client_kind(channel_name) : PUSHER_KIND_PUBLIC;
 }
 
 PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel)

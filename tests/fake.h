@@ -200,6 +200,8 @@ typedef struct fake_stream {
     const void *repeat_at;    /* after WANT on send: what has to come again                       */
     size_t repeat_len;
     uint64_t repeat_hash;
+    bool http;                /* not to FAKE_PORT: an authorization endpoint                      */
+    uint32_t requests;        /* it has had                                                       */
 } fake_stream;
 
 typedef enum fake_kind {
@@ -280,6 +282,9 @@ struct fake {
 
     void (*serve)(fake *f, fake_stream *stream, const fake_message *message); /* NULL message: the
                                       request is here                                             */
+    void (*endpoint)(fake *f, fake_stream *stream, const char *head, const char *body); /* answers
+                                      a whole POST with fake_answer(), or does not                */
+    uint32_t posts;                /* POSTs heard                                                 */
     const fake_step *script;
     size_t script_len, script_at;
     uint64_t script_since;
@@ -333,9 +338,13 @@ static inline uint64_t fake_trace_hash(const fake *f)
 
 /* ---- what the server says ------------------------------------------------------------------- */
 
+/* The latest to the server itself. */
 static inline fake_stream *fake_latest(fake *f)
 {
-    return f->stream_count ? f->streams[f->stream_count - 1] : NULL;
+    for (uint32_t i = f->stream_count; i > 0; i--)
+        if (!f->streams[i - 1]->http)
+            return f->streams[i - 1];
+    return NULL;
 }
 
 static inline fake_stream *fake_the_stream(fake *f)
@@ -557,8 +566,57 @@ static inline bool fake_parse_frame(fake *f, fake_stream *stream)
     return true;
 }
 
+/* An answer of the endpoint: status, and a body as JSON. */
+static inline void fake_answer(fake_stream *stream, int status, const char *body)
+{
+    char head[200];
+    int len = snprintf(head, sizeof head,
+                       "HTTP/1.1 %d Whatever\r\nContent-Type: application/json\r\n"
+                       "Content-Length: %u\r\n\r\n",
+                       status, (unsigned)strlen(body));
+    fake_bytes_add(&stream->to_client, head, (size_t)len);
+    fake_bytes_add(&stream->to_client, body, strlen(body));
+}
+
+static inline void fake_parse_post(fake *f, fake_stream *stream)
+{
+    for (;;) {
+        const char *head = stream->from_client.at + stream->parsed;
+        const char *end = stream->from_client.len > stream->parsed ? strstr(head, "\r\n\r\n") : NULL;
+        const char *length = end ? strstr(head, "Content-Length: ") : NULL;
+        if (!end)
+            return;
+        if (!length || length > end || strncmp(head, "POST ", 5) != 0) {
+            fake_violate(f, "not a POST with a Content-Length: %.60s", head);
+            return;
+        }
+        size_t len = strtoul(length + 16, NULL, 10);
+        if (stream->from_client.len - (size_t)(end + 4 - stream->from_client.at) < len)
+            return;
+        char *copy = (char *)malloc((size_t)(end - head) + len + 2);
+        if (!copy)
+            abort();
+        memcpy(copy, head, (size_t)(end - head));
+        copy[end - head] = '\0';
+        char *body = copy + (end - head) + 1;
+        memcpy(body, end + 4, len);
+        body[len] = '\0';
+        stream->parsed += (size_t)(end - head) + 4 + len;
+        stream->requests++;
+        f->posts++;
+        fake_note(&f->sent_trace, "POST %s\n", body);
+        if (f->endpoint)
+            f->endpoint(f, stream, copy, body);
+        free(copy);
+    }
+}
+
 static inline void fake_parse(fake *f, fake_stream *stream)
 {
+    if (stream->http) {
+        fake_parse_post(f, stream);
+        return;
+    }
     if (!stream->upgrade_asked) {
         const char *end = strstr(stream->from_client.at, "\r\n\r\n");
         if (!end)
@@ -692,7 +750,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     if (!f->in_poll)
         fake_violate(f, "open outside pusher_poll()");
     for (uint32_t i = 0; i < f->stream_count; i++)
-        if (!f->streams[i]->closed)
+        if (!f->streams[i]->closed && f->streams[i]->http == (port != FAKE_PORT))
             fake_violate(f, "open while another stream is open");
     if (fake_fails(f, FAKE_OPEN) || f->open_fails)
         return NULL;
@@ -707,6 +765,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     stream->number = f->stream_count;
     snprintf(stream->host, sizeof stream->host, "%s", host);
     stream->port = port;
+    stream->http = port != FAKE_PORT;
     stream->connect_result = f->connect_result ? f->connect_result : 1;
     stream->end = PUSHER_IO_WANT_READ;
     stream->send_result = 1;

@@ -23,7 +23,7 @@ ws|env codec http|wslay
 proto|env json|
 sockets|env|system memory hooks
 tls|env|mbedtls hooks
-auth|env codec http proto|
+auth|env codec json http proto|
 client|env codec json table bind member http ws proto sockets tls auth|hooks
 api|client|
 '
