@@ -1886,25 +1886,31 @@ static uint32_t psh_json_get_uint(const struct psh_json_object *object, const ch
     return psh_json_uint(&value, fallback);
 }
 
-/* The text as a JSON string, quotes included; at most six times as long, and two. */
-static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+/* The inside of a JSON string; at most six times as long. */
+static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
 {
     static const char hex[] = "0123456789abcdef";
     PUSHER_ASSERT(bytes || len == 0);
-    psh_env_add(text, "\"");
     for (size_t i = 0; i < len; i++) {
         unsigned char byte = (unsigned char)bytes[i];
         char escape[] = "\\u0000";
-        if (byte == '"' || byte == '\\') {
-            psh_env_add(text, "\\");
-        } else if (byte < 0x20) {
+        if (byte < 0x20) {
             escape[4] = hex[byte >> 4];
             escape[5] = hex[byte & 15];
             psh_env_add(text, escape);
             continue;
         }
+        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
         psh_env_add_bytes(text, bytes + i, 1);
     }
+}
+
+/* The whole JSON string. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    PUSHER_ASSERT(text);
+    psh_env_add(text, "\"");
+    psh_json_escaped(text, bytes, len);
     psh_env_add(text, "\"");
 }
 
@@ -4778,7 +4784,7 @@ static bool psh_client_subscribe_user(pusher_client *client)
     if (!psh_client_draft(client, &text, sizeof quoted + PSH_PROTO_FRAME)) return false;
     psh_env_text(&name, quoted, sizeof quoted);
     psh_env_add(&name, "#server-to-user-");
-    psh_json_quote(&name, client->user_id, strlen(client->user_id));
+    psh_json_escaped(&name, client->user_id, strlen(client->user_id));
     psh_proto_subscribe(&text, quoted, NULL, NULL);
     return psh_client_stage(client, text.at, text.len);
 }

@@ -1049,6 +1049,38 @@ static inline pusher_options fake_options(fake *f)
     return options;
 }
 
+/* The key of PROTOCOL.md's example: SHA-256 of "private-encrypted-test" and the bytes 0 to 31. */
+#define FAKE_SHARED_SECRET "5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc="
+#define FAKE_AUTH "\"auth\":\"app-key:sig\""
+
+/* An application's endpoint that lets everybody in, as user "me". */
+static inline void fake_auth_fn(pusher_client *client, const pusher_auth_request *requests,
+                                uint32_t count, void *user_data)
+{
+    fake_in_callback((fake *)user_data, "auth.request_fn");
+    for (uint32_t i = 0; i < count; i++) {
+        pusher_kind kind = pusher_channel_kind(requests[i].channel_name);
+        const char *body = "{" FAKE_AUTH "}";
+        if (kind >= PUSHER_KIND_PRESENCE)
+            body = "{" FAKE_AUTH ",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\"}";
+        if (kind >= PUSHER_KIND_ENCRYPTED)
+            body = "{" FAKE_AUTH ",\"shared_secret\":\"" FAKE_SHARED_SECRET "\"}";
+        if (requests[i].kind == PUSHER_AUTH_USER)
+            body = "{" FAKE_AUTH ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"}";
+        (void)pusher_auth_accept(client, requests[i].ticket, body, strlen(body));
+    }
+}
+
+static inline void fake_authorize(fake *f, pusher_options *options)
+{
+    options->auth.request_fn = fake_auth_fn;
+    options->auth.user_data = f;
+}
+
+/* A client whose channels are all authorized. */
+#define FAKE_SUBSCRIBE_AUTH(name)                                                                  \
+    "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"" name "\"," FAKE_AUTH "}}"
+
 static inline int fake_poll(fake *f)
 {
     if (!f->client)

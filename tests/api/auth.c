@@ -406,7 +406,7 @@ static void the_endpoint_gets_posts_like_pusher_js(void **state)
     fake_online(&f);
     fake_expect_text(&f, SUBSCRIBE_SIGNED("private-a"));
     fake_expect_text(&f, SUBSCRIBE_SIGNED("private-b=@,;"));
-    assert_string_equal(o.post, "socket_id=12.34&channel_name=private-b%3D%40%2C%3B&"
+    assert_string_equal(o.post, "socket_id=123.456&channel_name=private-b%3D%40%2C%3B&"
                                 "tenant=a%20b%26c");
     assert_int_equal(strncmp(o.head, "POST /broadcasting/auth?x=1 HTTP/1.1\r\n", 38), 0);
     assert_non_null(strstr(o.head, "\r\nHost: auth.example:8000\r\n"));
