@@ -3096,6 +3096,17 @@ static void psh_proto_subscribe(struct psh_text *text, const char *channel, cons
     psh_env_add(text, "}}");
 }
 
+/* The channel on which the server sends to a signed-in user. */
+#define PSH_PROTO_USER "#server-to-user-"
+
+static void psh_proto_subscribe_user(struct psh_text *text, const char *id)
+{
+    PUSHER_ASSERT(id && *id);
+    psh_env_add(text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"" PSH_PROTO_USER);
+    psh_json_escaped(text, id, strlen(id));
+    psh_env_add(text, "\"}}");
+}
+
 static void psh_proto_unsubscribe(struct psh_text *text, const char *channel)
 {
     PUSHER_ASSERT(!psh_proto_bad_channel(channel));
@@ -4779,13 +4790,11 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
 /* The channel on which the server sends to the signed-in user needs no authorization. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
-    char quoted[6 * PSH_USER_ID / 2 + 64];
-    struct psh_text text, name;
-    if (!psh_client_draft(client, &text, sizeof quoted + PSH_PROTO_FRAME)) return false;
-    psh_env_text(&name, quoted, sizeof quoted);
-    psh_env_add(&name, "#server-to-user-");
-    psh_json_escaped(&name, client->user_id, strlen(client->user_id));
-    psh_proto_subscribe(&text, quoted, NULL, NULL);
+    struct psh_text text;
+    size_t len = PSH_PROTO_FRAME + 6 * strlen(client->user_id);
+    if (!psh_client_draft(client, &text, len)) return false;
+    psh_proto_subscribe_user(&text, client->user_id);
+    PUSHER_ASSERT(!text.cut);
     return psh_client_stage(client, text.at, text.len);
 }
 
@@ -5383,7 +5392,7 @@ static void psh_client_on_watchlist(pusher_client *client, const struct psh_enve
 /* Is this the channel on which the server sends to the signed-in user? */
 static bool psh_client_is_users(const pusher_client *client, const struct psh_value *channel)
 {
-    static const char prefix[] = "#server-to-user-";
+    static const char prefix[] = PSH_PROTO_USER;
     size_t skip = sizeof prefix - 1;
     return client->user_id && channel->string && channel->len > skip &&
            memcmp(channel->at, prefix, skip) == 0 &&
