@@ -12,6 +12,7 @@ PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 LIBS     := -lwslay -lmbedcrypto -lpthread
 LIBS_unit_secretbox := -lsodium # what a single program needs besides
+LIBS_api_encrypted := -lsodium
 LIBS_secretbox := -lsodium
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
