@@ -127,8 +127,9 @@ static void what_is_not_base64_is_refused(void **state)
     (void)state;
     static const char *const bad[] = {
         "=", "==", "===", "====", "A", "AA", "AAA", "AAAAA", "A===", "AA=", "AAA==", "A=AA", "AA=A",
-        "=AAA", "AA==AAAA", "AAA=AAAA", "AAAA=", "AAAA==", "AAAA====", "AAAAA===", "AAA\n", "AAAA\n",
-        "AAAA\r\n", " AAAA", "AAAA ", "AA AA==", "AAAA\nAAAA", "AA-_", "AAAA\nAAA", "AA==\n",
+        "=AAA", "AA==AAAA", "AAA=AAAA", "AAAA=", "AAAA==", "AAAA====", "AAAAA===", "AAA\n",
+        "AAAA\n", "AAAA\r\n", " AAAA", "AAAA ", "AA AA==", "AAAA\nAAAA", "AA-_", "AAAA\nAAA",
+        "AA==\n",
         "AB==", "AP==", "A/==", "AAB=", "AAD=", "AA/=", "AAAAAB==", "AAAAAAC=", "AA==AA==",
     };
     unsigned char out[16];

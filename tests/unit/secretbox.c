@@ -184,7 +184,7 @@ static void a_box_may_stand_anywhere(void **state)
     discard(&box);
 }
 
-/* Two to the 32 blocks are no box that anybody sends; the number of the block carries all the same. */
+/* Nobody sends a box of 2^32 blocks; the number of the block carries all the same. */
 static void the_stream_goes_on_past_32_bits(void **state)
 {
     (void)state;
