@@ -1,5 +1,40 @@
 /* The codec room: base64, SHA-1, HMAC, SipHash-1-3 and UTF-8, against published vectors and against
    second implementations that were written from the standards, not from the library. */
+#include <mbedtls/md.h>
+
+/* mbedTLS' hashes, of which the call number md_fail_at fails (from 1; 0 = none). It may be out of
+   memory, and hardware may fail. */
+static int md_calls, md_fail_at;
+
+static const mbedtls_md_info_t *test_md_info_from_type(mbedtls_md_type_t type)
+{
+    return ++md_calls == md_fail_at ? NULL : mbedtls_md_info_from_type(type);
+}
+
+#define MD_CALL(parameters, call)                                                                  \
+    static int test_md_##parameters                                                                \
+    {                                                                                              \
+        return ++md_calls == md_fail_at ? -1 : mbedtls_md_##call;                                  \
+    }
+MD_CALL(setup(mbedtls_md_context_t *md, const mbedtls_md_info_t *info, int hmac),
+        setup(md, info, hmac))
+MD_CALL(starts(mbedtls_md_context_t *md), starts(md))
+MD_CALL(update(mbedtls_md_context_t *md, const unsigned char *at, size_t len), update(md, at, len))
+MD_CALL(finish(mbedtls_md_context_t *md, unsigned char *digest), finish(md, digest))
+
+static int test_md(const mbedtls_md_info_t *info, const unsigned char *at, size_t len,
+                   unsigned char *digest)
+{
+    return ++md_calls == md_fail_at ? -1 : mbedtls_md(info, at, len, digest);
+}
+
+#define mbedtls_md_info_from_type test_md_info_from_type
+#define mbedtls_md_setup test_md_setup
+#define mbedtls_md_starts test_md_starts
+#define mbedtls_md_update test_md_update
+#define mbedtls_md_finish test_md_finish
+#define mbedtls_md test_md
+
 #define PUSHER_IMPLEMENTATION
 #include "pusher.h"
 
@@ -127,8 +162,9 @@ static void what_is_not_base64_is_refused(void **state)
     (void)state;
     static const char *const bad[] = {
         "=", "==", "===", "====", "A", "AA", "AAA", "AAAAA", "A===", "AA=", "AAA==", "A=AA", "AA=A",
-        "=AAA", "AA==AAAA", "AAA=AAAA", "AAAA=", "AAAA==", "AAAA====", "AAAAA===", "AAA\n", "AAAA\n",
-        "AAAA\r\n", " AAAA", "AAAA ", "AA AA==", "AAAA\nAAAA", "AA-_", "AAAA\nAAA", "AA==\n",
+        "=AAA", "AA==AAAA", "AAA=AAAA", "AAAA=", "AAAA==", "AAAA====", "AAAAA===", "AAA\n",
+        "AAAA\n", "AAAA\r\n", " AAAA", "AAAA ", "AA AA==", "AAAA\nAAAA", "AA-_", "AAAA\nAAA",
+        "AA==\n",
         "AB==", "AP==", "A/==", "AAB=", "AAD=", "AA/=", "AAAAAB==", "AAAAAAC=", "AA==AA==",
     };
     unsigned char out[16];
@@ -260,6 +296,36 @@ static void hmac_of_nothing(void **state)
     char hex[PSH_SHA256_HEX];
     assert_true(psh_codec_hmac_hex("", NULL, 0, hex));
     assert_string_equal(hex, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+static void no_signature_when_a_hash_fails(void **state)
+{
+    (void)state;
+    const struct psh_codec_piece pieces[] = {{"1234.1234", 9}, {":", 1}, {"private-a", 9}};
+    char secret[66], hex[PSH_SHA256_HEX];
+    unsigned char digest[PSH_SHA1_BYTES];
+    for (size_t long_secret = 0; long_secret < 2; long_secret++) {
+        memset(secret, 's', 65);
+        secret[64 + long_secret] = '\0';
+        md_calls = md_fail_at = 0;
+        assert_true(psh_codec_hmac_hex(secret, pieces, 3, hex));
+        int calls = md_calls; /* info, setup, (secret,) starts, 4 updates, finish, and 4 more */
+        assert_int_equal(calls, 12 + (int)long_secret);
+        for (int at = 1; at <= calls; at++) {
+            memset(hex, '#', sizeof hex);
+            md_calls = 0;
+            md_fail_at = at;
+            assert_false(psh_codec_hmac_hex(secret, pieces, 3, hex));
+            assert_int_equal(md_calls, at); /* nothing is tried after it */
+            assert_int_equal(hex[0], '\0');
+        }
+    }
+    for (md_fail_at = 1; md_fail_at <= 2; md_fail_at++) {
+        md_calls = 0;
+        assert_false(psh_codec_sha1("abc", 3, digest));
+    }
+    md_fail_at = 0;
+    assert_true(psh_codec_sha1("abc", 3, digest));
 }
 
 static void signatures_of_the_protocol(void **state)
@@ -654,6 +720,7 @@ int main(void)
         cmocka_unit_test(the_accept_value_of_rfc_6455),
         cmocka_unit_test(hmac_of_rfc_4231),
         cmocka_unit_test(hmac_of_nothing),
+        cmocka_unit_test(no_signature_when_a_hash_fails),
         cmocka_unit_test(signatures_of_the_protocol),
         cmocka_unit_test(the_hash_is_siphash_1_3),
         cmocka_unit_test(the_hash_is_the_papers),
