@@ -478,8 +478,8 @@ PUSHER_DEF const pusher_error *pusher_last_error(const pusher_client *client);
 
 /* One more reference to the channel; the first one subscribes. Names: 1 to 200 characters of
    A-Z a-z 0-9 _ - = @ , . ; : # and no # in front (the server's own channels).
-   None on failure: PUSHER_ERR_NAME, _AUTH (options.auth has no way to authorize it), _MEMORY,
-   _ARGUMENT. */
+   None on failure: PUSHER_ERR_NAME, _AUTH (options.auth has no way to authorize it), _UNSUPPORTED
+   (an encrypted channel, and mbedTLS without Poly1305), _MEMORY, _ARGUMENT. */
 PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *channel_name);
 
 /* The same, with more members for the subscription's data: a JSON object such as
@@ -6736,7 +6736,11 @@ static const char *psh_client_bad_channel(const pusher_client *client, const cha
 {
     const char *bad = psh_proto_bad_channel(name);
     *code = PUSHER_ERR_NAME;
-    if (bad || psh_proto_channel_kind(name) < PUSHER_KIND_PRIVATE) return bad;
+    pusher_kind kind = psh_proto_channel_kind(name);
+    if (bad || kind < PUSHER_KIND_PRIVATE) return bad;
+    *code = PUSHER_ERR_UNSUPPORTED;
+    if (psh_proto_is_encrypted(kind) && !PSH_BOX_OPENS)
+        return "this mbedTLS was built without Poly1305, which encrypted channels need";
     *code = PUSHER_ERR_AUTH;
     if (client->auth && psh_auth_way(client->auth, false) != PSH_WAY_NONE) return NULL;
     return "options.auth is needed: request_fn, endpoint or secret";
