@@ -767,6 +767,7 @@ static char *psh_env_copy(const struct psh_env *env, const char *text, size_t le
 struct psh_buf {
     unsigned char *data;
     size_t len, cap, max;
+    bool secret; /* memory is wiped before it is given back */
 };
 
 static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size_t more)
@@ -779,6 +780,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
     unsigned char *data = (unsigned char *)psh_env_alloc(env, cap);
     if (!data) return false;
     if (buf->len > 0) memcpy(data, buf->data, buf->len);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = data;
     buf->cap = cap;
@@ -788,6 +790,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
 static void psh_env_release(const struct psh_env *env, struct psh_buf *buf)
 {
     PUSHER_ASSERT(buf && buf->len <= buf->cap);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = NULL;
     buf->len = buf->cap = 0;
@@ -2276,7 +2279,8 @@ static void psh_bind_free(struct psh_bind *bind)
 /* Presence lists come with presence channels. */
 
 // >>http
-/* Writes a request; reads a response head byte by byte, a header at a time. */
+/* HTTP/1.1 (RFC 9112), bytes in and bytes out: writes requests; reads heads byte by byte, a header
+   at a time, and whole answers. */
 
 #define PSH_HTTP_MAX_HEAD 8192
 
@@ -2287,7 +2291,7 @@ struct psh_http {
     size_t total;
     size_t line_len;
     bool cr, any;          /* the last byte was CR; the status line has been read */
-    bool cut;              /* the line did not fit */
+    bool cut;              /* the line, or the one just read, did not fit */
     int status;
     char *value;           /* of the header just read; its name is line */
     char line[192];        /* long enough for the headers that matter; others are cut */
@@ -2384,9 +2388,10 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
     if (byte == '\n') {
         enum psh_http_result result = psh_http_line(http);
         http->line_len = 0;
-        http->cr = http->cut = false;
+        http->cr = false;
         return result;
     }
+    if (http->line_len == 0) http->cut = false;
     if (http->cr) return PSH_HTTP_BAD; /* a CR that no LF follows */
     if (byte == '\r') {
         http->cr = true;
@@ -2396,6 +2401,578 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
         http->cut = true;
     }
     return PSH_HTTP_MORE;
+}
+
+/* -- where to -- */
+
+enum { PSH_HTTP_MAX_URL = 2048, PSH_HTTP_MAX_HOST = 253, PSH_HTTP_MAX_IPV6 = 45 };
+
+struct psh_url {
+    bool tls;
+    uint16_t port;
+    char *host;      /* as a look-up takes it: no brackets */
+    char *authority; /* for the header Host: the port only if it is not the scheme's own */
+    char *target;    /* path and query */
+};
+
+static void psh_http_url_free(const struct psh_env *env, struct psh_url *url)
+{
+    PUSHER_ASSERT(env && url);
+    psh_env_free(env, url->host);
+    psh_env_free(env, url->authority);
+    psh_env_free_secret(env, url->target); /* a query may hold a token */
+    memset(url, 0, sizeof *url);
+}
+
+static bool psh_http_alnum(char c)
+{
+    return (c >= '0' && c <= '9') || (psh_http_lower(c) >= 'a' && psh_http_lower(c) <= 'z');
+}
+
+/* How many bytes at the beginning of text may stand in a host's name, or in an address. */
+static size_t psh_http_host_span(const char *text, bool address)
+{
+    size_t len = 0;
+    if (address) return strspn(text, "0123456789abcdefABCDEF:.");
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("-._", text[len]))) len++;
+    return len;
+}
+
+/* text is what stands behind the host: empty, or ":port". False: no port. */
+static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
+{
+    PUSHER_ASSERT(text && port);
+    uint32_t value = 0;
+    if (len == 0) return true;
+    if (*text != ':') return false;
+    for (size_t i = 1; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9') return false;
+        value = value * 10 + (uint32_t)(text[i] - '0');
+        if (value > UINT16_MAX) return false;
+    }
+    *port = (uint16_t)value;
+    return value > 0;
+}
+
+/* What is wrong with the text as a whole, or NULL; *rest stands behind "://". */
+static const char *psh_http_url_scheme(const char *text, bool *tls, const char **rest)
+{
+    PUSHER_ASSERT(text && tls && rest);
+    char scheme[9];
+    size_t len = 0;
+    while (len < sizeof scheme - 1 && text[len]) {
+        scheme[len] = psh_http_lower(text[len]);
+        len++;
+    }
+    scheme[len] = '\0';
+    *tls = strncmp(scheme, "https://", 8) == 0;
+    if (!*tls && strncmp(scheme, "http://", 7) != 0)
+        return "an endpoint's URL must begin with http:// or https://";
+    *rest = text + (*tls ? 8 : 7);
+    for (len = 0; text[len]; len++) {
+        if (len == PSH_HTTP_MAX_URL) return "an endpoint's URL is over 2048 bytes";
+        if (text[len] <= ' ' || text[len] > '~')
+            return "an endpoint's URL has a space, or a character to be written as %XX";
+    }
+    if (strchr(text, '#')) return "an endpoint's URL has a fragment, which no server would see";
+    return NULL;
+}
+
+static bool psh_http_url_copy(const struct psh_env *env, struct psh_url *url, const char *host,
+                              size_t len, const char *target)
+{
+    char place[PSH_HTTP_MAX_HOST + 16];
+    struct psh_text text;
+    bool address = memchr(host, ':', len) != NULL;
+    psh_env_text(&text, place, sizeof place);
+    if (address) psh_env_add(&text, "[");
+    psh_env_add_bytes(&text, host, len);
+    if (address) psh_env_add(&text, "]");
+    if (url->port != (url->tls ? 443 : 80)) {
+        psh_env_add(&text, ":");
+        psh_env_add_uint(&text, url->port);
+    }
+    PUSHER_ASSERT(!text.cut);
+    url->host = psh_env_copy(env, host, len);
+    url->authority = psh_env_copy(env, place, text.len);
+    len = strlen(target);
+    url->target = (char *)psh_env_alloc(env, len + 2);
+    if (url->target) {
+        url->target[0] = '/';
+        memcpy(url->target + 1, target + (*target == '/'), len + 1 - (*target == '/'));
+    }
+    return url->host && url->authority && url->target;
+}
+
+/* Takes http://host[:port][/path][?query] apart. NULL, or what is wrong; *memory is set when there
+   was not enough of it. Either way url may be freed, and holds nothing unless all went well. */
+static const char *psh_http_url(const struct psh_env *env, const char *text, struct psh_url *url,
+                                bool *memory)
+{
+    PUSHER_ASSERT(env && text && url && memory);
+    const char *host = NULL;
+    memset(url, 0, sizeof *url);
+    const char *wrong = psh_http_url_scheme(text, &url->tls, &host);
+    if (wrong) return wrong;
+    bool address = *host == '[';
+    const char *target = host + strcspn(host, "/?");
+    if (memchr(host, '@', (size_t)(target - host)))
+        return "an endpoint's URL has a user in it: send options.auth.headers instead";
+    host += address;
+    size_t len = psh_http_host_span(host, address);
+    const char *end = host + len + address;
+    if (address && (host[len] != ']' || len > PSH_HTTP_MAX_IPV6 || !memchr(host, ':', len)))
+        return "an endpoint's URL has a wrong IPv6 address";
+    if (len == 0 || len > PSH_HTTP_MAX_HOST || (end != target && *end != ':'))
+        return "an endpoint's URL has no host, or one with characters it must not have";
+    url->port = url->tls ? 443 : 80;
+    if (!psh_http_url_port(end, (size_t)(target - end), &url->port))
+        return "an endpoint's URL has a wrong port: 1 to 65535";
+    if (psh_http_url_copy(env, url, host, len, target)) return NULL;
+    psh_http_url_free(env, url);
+    *memory = true;
+    return NULL;
+}
+
+/* -- what is sent -- */
+
+/* All of it, or nothing. */
+static bool psh_http_add(const struct psh_env *env, struct psh_buf *buf, const char *text,
+                         size_t len)
+{
+    PUSHER_ASSERT(text || len == 0);
+    if (!psh_env_reserve(env, buf, len)) return false;
+    if (len > 0) memcpy(buf->data + buf->len, text, len);
+    buf->len += len;
+    return true;
+}
+
+/* What encodeURIComponent() leaves as it is. */
+static bool psh_http_plain(char c)
+{
+    return psh_http_alnum(c) || (c && strchr("-_.!~*'()", c));
+}
+
+/* The size of the text when escaped; any number over most when it is over most. */
+static size_t psh_http_escaped(const char *text, size_t len, size_t most)
+{
+    PUSHER_ASSERT((text || len == 0) && most <= SIZE_MAX - 3);
+    size_t size = 0;
+    for (size_t i = 0; i < len && size <= most; i++) size += psh_http_plain(text[i]) ? 1u : 3u;
+    return size;
+}
+
+static void psh_http_escape(struct psh_buf *buf, const char *text, size_t len)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        PUSHER_ASSERT(buf->len < buf->cap);
+        if (psh_http_plain(text[i])) {
+            buf->data[buf->len++] = byte;
+        } else {
+            PUSHER_ASSERT(buf->cap - buf->len >= 3);
+            buf->data[buf->len++] = '%';
+            buf->data[buf->len++] = (unsigned char)digits[byte >> 4];
+            buf->data[buf->len++] = (unsigned char)digits[byte & 15];
+        }
+    }
+}
+
+/* "name=value", with a "&" before it if it is not the first. All of it, or nothing. */
+static bool psh_http_form(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                          const char *value, size_t value_len)
+{
+    PUSHER_ASSERT(name && buf->max <= SIZE_MAX / 4);
+    size_t name_len = strlen(name);
+    size_t size = psh_http_escaped(name, name_len, buf->max) + 2;
+    size += psh_http_escaped(value, value_len, buf->max);
+    if (buf->len == 0) size--;
+    if (!psh_env_reserve(env, buf, size)) return false;
+    if (buf->len > 0) buf->data[buf->len++] = '&';
+    psh_http_escape(buf, name, name_len);
+    buf->data[buf->len++] = '=';
+    psh_http_escape(buf, value, value_len);
+    return true;
+}
+
+/* RFC 9110, 5.6.2. */
+static bool psh_http_token(const char *text)
+{
+    PUSHER_ASSERT(text);
+    size_t len = 0;
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("!#$%&'*+-.^_`|~", text[len]))) len++;
+    return len > 0 && text[len] == '\0';
+}
+
+/* Headers that say how the message is framed or what becomes of the connection, and those that
+   would bring an answer we cannot read: they are ours. */
+static bool psh_http_ours(const char *name)
+{
+    static const char *const names[] = {
+        "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
+        "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+        "accept-encoding"};
+    PUSHER_ASSERT(name);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (psh_http_same(name, names[i])) return true;
+    return false;
+}
+
+/* A header line of the user's. False, and nothing added: not a header that may be sent, or no
+   memory. What is in it cannot end the line. */
+static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                           const char *value)
+{
+    PUSHER_ASSERT(name && value);
+    size_t name_len = strlen(name), from = buf->len;
+    value += strspn(value, " \t");
+    size_t len = strlen(value);
+    while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t')) len--;
+    if (!psh_http_token(name) || psh_http_ours(name)) return false;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
+    }
+    if (psh_http_add(env, buf, name, name_len) && psh_http_add(env, buf, ": ", 2) &&
+        psh_http_add(env, buf, value, len) && psh_http_add(env, buf, "\r\n", 2))
+        return true;
+    buf->len = from;
+    return false;
+}
+
+/* The whole request behind what is in out. fields: lines of psh_http_field(). */
+static bool psh_http_post(const struct psh_env *env, struct psh_buf *out, const struct psh_url *url,
+                          const struct psh_buf *fields, const struct psh_buf *body)
+{
+    static const char fixed[] = "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                                "Accept: application/json\r\n"
+                                "Connection: keep-alive\r\n"
+                                "Content-Length: ";
+    char number[21];
+    struct psh_text digits;
+    size_t from = out->len;
+    PUSHER_ASSERT(url->authority && url->target && url->target[0] == '/');
+    psh_env_text(&digits, number, sizeof number);
+    psh_env_add_uint(&digits, body->len);
+    if (psh_http_add(env, out, "POST ", 5) &&
+        psh_http_add(env, out, url->target, strlen(url->target)) &&
+        psh_http_add(env, out, " HTTP/1.1\r\nHost: ", 17) &&
+        psh_http_add(env, out, url->authority, strlen(url->authority)) &&
+        psh_http_add(env, out, fixed, sizeof fixed - 1) &&
+        psh_http_add(env, out, number, digits.len) && psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)fields->data, fields->len) &&
+        psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)body->data, body->len))
+        return true;
+    out->len = from;
+    return false;
+}
+
+/* -- the answer -- */
+
+enum psh_reply_result { PSH_REPLY_MORE = 0, PSH_REPLY_DONE, PSH_REPLY_BAD, PSH_REPLY_BIG,
+                        PSH_REPLY_MEMORY };
+
+enum psh_reply_at {
+    PSH_AT_HEAD = 0,
+    PSH_AT_BODY,      /* of left bytes */
+    PSH_AT_STREAM,    /* a body that ends with the stream */
+    PSH_AT_SIZE,      /* of a chunk */
+    PSH_AT_PAD,       /* blanks behind it */
+    PSH_AT_EXTENSION,
+    PSH_AT_CHUNK,     /* of left bytes */
+    PSH_AT_CHUNK_END, /* the end of line behind it */
+    PSH_AT_TRAILER,
+    PSH_AT_END
+};
+
+enum { PSH_REPLY_DIGITS = 16 }; /* of a chunk's size, leading zeros included */
+
+/* One answer (RFC 9112) to a POST. */
+struct psh_reply {
+    struct psh_http head;          /* head.status */
+    enum psh_reply_at at;
+    size_t declared, left, digits; /* Content-Length; of the body or chunk; of a chunk's size */
+    bool old, sized, chunked, close, alive; /* what the head has said; old: HTTP/1.0 */
+    bool cr;                       /* the last byte of a chunk's line was CR */
+    bool keep;                     /* when done: may the stream be used again? */
+    uint32_t retry_after_s;        /* 0: not said, or not in seconds */
+    const char *wrong;             /* when bad: what the server has sent */
+    struct psh_buf body;           /* terminated if it is not empty; its max is one more */
+};
+
+/* The body of an answer before this one must have been released. */
+static void psh_http_reply_init(struct psh_reply *reply, size_t max_body)
+{
+    PUSHER_ASSERT(max_body < SIZE_MAX - 16);
+    memset(reply, 0, sizeof *reply);
+    psh_http_init(&reply->head);
+    reply->body.max = max_body + 1;
+    reply->body.secret = true;
+}
+
+static enum psh_reply_result psh_http_reply_bad(struct psh_reply *reply, const char *wrong)
+{
+    PUSHER_ASSERT(wrong && reply->at != PSH_AT_END);
+    reply->wrong = wrong;
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BAD;
+}
+
+static enum psh_reply_result psh_http_reply_big(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BIG;
+}
+
+static enum psh_reply_result psh_http_reply_done(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_DONE;
+}
+
+/* How many bytes the body may still take. */
+static size_t psh_http_reply_room(const struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->body.len < reply->body.max);
+    return reply->body.max - 1 - reply->body.len;
+}
+
+/* Decimal digits and nothing else; a number over most is most. */
+static bool psh_http_number(const char *text, size_t most, size_t *number)
+{
+    PUSHER_ASSERT(text && number);
+    size_t value = 0;
+    for (const char *at = text; *at; at++) {
+        if (*at < '0' || *at > '9') return false;
+        size_t digit = (size_t)(*at - '0');
+        value = value > (most - digit) / 10 ? most : value * 10 + digit;
+    }
+    *number = value;
+    return *text != '\0';
+}
+
+static enum psh_reply_result psh_http_reply_length(struct psh_reply *reply)
+{
+    size_t length = 0;
+    if (reply->head.cut || !psh_http_number(reply->head.value, SIZE_MAX, &length))
+        return psh_http_reply_bad(reply, "a Content-Length that is no number");
+    if (reply->sized && reply->declared != length)
+        return psh_http_reply_bad(reply, "two different values of Content-Length");
+    reply->declared = length;
+    reply->sized = true;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_header(struct psh_reply *reply)
+{
+    const char *name = reply->head.line, *value = reply->head.value;
+    bool cut = reply->head.cut;
+    size_t seconds = 0;
+    PUSHER_ASSERT(name && value);
+    if (!psh_http_token(name)) return psh_http_reply_bad(reply, "a header with a wrong name");
+    if (psh_http_same(name, "content-length")) return psh_http_reply_length(reply);
+    if (psh_http_same(name, "transfer-encoding")) {
+        if (cut || reply->chunked || !psh_http_same(value, "chunked"))
+            return psh_http_reply_bad(reply, "a Transfer-Encoding other than chunked");
+        reply->chunked = true;
+    }
+    if (psh_http_same(name, "content-encoding") && (cut || !psh_http_same(value, "identity")))
+        return psh_http_reply_bad(reply, "a Content-Encoding that was not asked for");
+    if (psh_http_same(name, "connection")) {
+        if (cut || psh_http_lists(value, "close")) reply->close = true;
+        if (psh_http_lists(value, "keep-alive")) reply->alive = true;
+    }
+    if (psh_http_same(name, "retry-after") && !cut &&
+        psh_http_number(value, UINT32_MAX, &seconds))
+        reply->retry_after_s = (uint32_t)seconds;
+    return PSH_REPLY_MORE;
+}
+
+/* Forgets what the head of an interim answer has said. */
+static enum psh_reply_result psh_http_reply_status(struct psh_reply *reply)
+{
+    char minor = reply->head.line[7];
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD);
+    if (minor < '0' || minor > '9')
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    if (reply->head.status == 101)
+        return psh_http_reply_bad(reply, "a change of protocol that was not asked for");
+    reply->old = minor == '0';
+    reply->sized = reply->chunked = reply->close = reply->alive = false;
+    reply->declared = reply->retry_after_s = 0;
+    return PSH_REPLY_MORE;
+}
+
+/* The head is read: how long is the body (RFC 9112, 6.3)? */
+static enum psh_reply_result psh_http_reply_begin(struct psh_reply *reply)
+{
+    int status = reply->head.status;
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD && status >= 100);
+    if (status < 200) { /* an interim answer; all of them together are one head at most */
+        size_t total = reply->head.total;
+        psh_http_init(&reply->head);
+        reply->head.total = total;
+        return PSH_REPLY_MORE;
+    }
+    if (reply->sized && reply->chunked)
+        return psh_http_reply_bad(reply, "both Content-Length and Transfer-Encoding");
+    reply->keep = !reply->close && (reply->alive || !reply->old);
+    if (reply->old && reply->chunked) reply->keep = false; /* 1.0 has no chunks (6.1) */
+    if (status == 204 || status == 304) { /* if a body comes all the same, it is not read */
+        if (reply->chunked || reply->declared > 0) reply->keep = false;
+        return psh_http_reply_done(reply);
+    }
+    if (reply->declared > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (reply->sized && reply->declared == 0) return psh_http_reply_done(reply);
+    reply->left = reply->declared;
+    reply->at = reply->chunked ? PSH_AT_SIZE : reply->sized ? PSH_AT_BODY : PSH_AT_STREAM;
+    if (reply->at == PSH_AT_STREAM) reply->keep = false;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the head, or of the trailer, which says nothing to us. */
+static enum psh_reply_result psh_http_reply_head(struct psh_reply *reply, unsigned char byte)
+{
+    bool trailer = reply->at == PSH_AT_TRAILER;
+    PUSHER_ASSERT(trailer || reply->at == PSH_AT_HEAD);
+    switch (psh_http_step(&reply->head, byte)) {
+    case PSH_HTTP_STATUS: return psh_http_reply_status(reply);
+    case PSH_HTTP_HEADER: return trailer ? PSH_REPLY_MORE : psh_http_reply_header(reply);
+    case PSH_HTTP_END: return trailer ? psh_http_reply_done(reply) : psh_http_reply_begin(reply);
+    case PSH_HTTP_BAD:
+        if (reply->head.total > PSH_HTTP_MAX_HEAD)
+            return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    default: return PSH_REPLY_MORE;
+    }
+}
+
+/* -1: no digit. */
+static int psh_http_hex(unsigned char byte)
+{
+    if (byte >= '0' && byte <= '9') return byte - '0';
+    if (byte >= 'a' && byte <= 'f') return byte - 'a' + 10;
+    return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
+}
+
+static enum psh_reply_result psh_http_reply_digit(struct psh_reply *reply, size_t digit)
+{
+    size_t room = psh_http_reply_room(reply);
+    PUSHER_ASSERT(digit < 16 && reply->left <= room);
+    if (++reply->digits > PSH_REPLY_DIGITS)
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (reply->left > room >> 4) return psh_http_reply_big(reply);
+    reply->left = reply->left << 4 | digit;
+    return reply->left > room ? psh_http_reply_big(reply) : PSH_REPLY_MORE;
+}
+
+/* Behind the size: blanks, and an extension that is of no interest. */
+static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsigned char byte)
+{
+    bool blank = byte == ' ' || byte == '\t';
+    PUSHER_ASSERT(reply->at >= PSH_AT_SIZE && reply->at <= PSH_AT_EXTENSION);
+    if (++reply->head.total > PSH_HTTP_MAX_HEAD)
+        return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+    if (reply->at == PSH_AT_EXTENSION && (blank || byte > ' ') && byte != 0x7F)
+        return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_EXTENSION || (!blank && byte != ';'))
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    reply->at = blank ? PSH_AT_PAD : PSH_AT_EXTENSION;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the line with a chunk's size. */
+static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
+{
+    int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
+    PUSHER_ASSERT(reply->chunked);
+    if (reply->cr ? byte != '\n' : digit < 0 && reply->digits == 0)
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
+    reply->cr = byte == '\r';
+    if (reply->cr) return PSH_REPLY_MORE;
+    if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->digits = 0;
+    reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
+{
+    PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
+    if (byte == '\r' && !reply->cr) {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
+    if (byte != '\n') return psh_http_reply_bad(reply, "a chunk longer than it said");
+    reply->cr = false;
+    reply->at = PSH_AT_SIZE;
+    return PSH_REPLY_MORE;
+}
+
+/* Some bytes of the body, all at once. */
+static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
+                                                  const struct psh_env *env,
+                                                  const unsigned char *bytes, size_t len)
+{
+    struct psh_buf *body = &reply->body;
+    PUSHER_ASSERT(len > 0);
+    if (len > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (!psh_env_reserve(env, body, len + 1)) {
+        reply->at = PSH_AT_END;
+        return PSH_REPLY_MEMORY;
+    }
+    memcpy(body->data + body->len, bytes, len);
+    body->len += len;
+    body->data[body->len] = '\0';
+    if (reply->at == PSH_AT_STREAM) return PSH_REPLY_MORE;
+    PUSHER_ASSERT(len <= reply->left);
+    reply->left -= len;
+    if (reply->left > 0) return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_BODY) return psh_http_reply_done(reply);
+    reply->at = PSH_AT_CHUNK_END;
+    return PSH_REPLY_MORE;
+}
+
+/* The next bytes of the stream. Anything but MORE ends it: the answer is in head.status and body,
+   and what stands behind it is not used. */
+static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
+                                            const unsigned char *bytes, size_t len, size_t *used)
+{
+    enum psh_reply_result result = PSH_REPLY_MORE;
+    size_t at = 0;
+    PUSHER_ASSERT(reply->at != PSH_AT_END && (bytes || len == 0));
+    while (at < len && result == PSH_REPLY_MORE) {
+        size_t take = 1;
+        switch (reply->at) {
+        case PSH_AT_HEAD:
+        case PSH_AT_TRAILER: result = psh_http_reply_head(reply, bytes[at]); break;
+        case PSH_AT_SIZE:
+        case PSH_AT_PAD:
+        case PSH_AT_EXTENSION: result = psh_http_reply_size(reply, bytes[at]); break;
+        case PSH_AT_CHUNK_END: result = psh_http_reply_chunk_end(reply, bytes[at]); break;
+        default:
+            take = len - at;
+            if (reply->at != PSH_AT_STREAM && take > reply->left) take = reply->left;
+            result = psh_http_reply_block(reply, env, bytes + at, take);
+        }
+        at += take;
+    }
+    *used = at;
+    return result;
+}
+
+/* The stream has ended: only an answer without a length may end so. */
+static enum psh_reply_result psh_http_reply_eof(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    if (reply->at == PSH_AT_STREAM) return psh_http_reply_done(reply);
+    return psh_http_reply_bad(reply, reply->head.total == 0 ? "nothing at all"
+                                                            : "an answer that ends in the middle");
 }
 
 // >>ws
