@@ -1802,6 +1802,123 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
+/* Walks over text that psh_json_valid() has accepted, so the grammar may be trusted: it looks for
+   ends only. */
+struct psh_json_walk {
+    const char *at, *end;
+    bool object;
+};
+
+/* Behind a string; at stands behind its opening quote. */
+static const char *psh_json_string_end(const char *at, const char *end)
+{
+    for (;;) {
+        while (end - at >= 8) {
+            size_t plain = psh_json_plain8(at);
+            at += plain;
+            if (plain < 8) break;
+        }
+        PUSHER_ASSERT(at < end);
+        char byte = *at++;
+        if (byte == '"') return at;
+        if (byte == '\\') at++;
+    }
+}
+
+/* Behind the value at `at`. */
+static const char *psh_json_value_end(const char *at, const char *end)
+{
+    size_t depth = 0;
+    PUSHER_ASSERT(at < end);
+    do {
+        char byte = *at++;
+        if (byte == '"') at = psh_json_string_end(at, end);
+        else if (byte == '{' || byte == '[') depth++;
+        else if (byte == '}' || byte == ']') depth--;
+        else if (depth == 0)
+            while (at < end && !psh_json_space((unsigned char)*at) && !strchr(",}]", *at)) at++;
+    } while (depth > 0);
+    return at;
+}
+
+/* text is one valid value. False unless it is an object or an array. */
+static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
+{
+    PUSHER_ASSERT(walk && text);
+    walk->end = text + len;
+    walk->at = psh_json_skip_space(text, walk->end);
+    if (walk->at == walk->end) return false;
+    walk->object = *walk->at == '{';
+    return *walk->at++ == '{' || walk->at[-1] == '[';
+}
+
+static const char *psh_json_take(const char *at, const char *end, struct psh_value *value)
+{
+    PUSHER_ASSERT(at < end && value);
+    value->raw = value->at = at;
+    value->string = *at == '"';
+    at = psh_json_value_end(at, end);
+    value->raw_len = value->len = (size_t)(at - value->raw);
+    if (value->string) value->at++, value->len -= 2;
+    return at;
+}
+
+/* The next member or element, a string as it stands between its quotes; false at the end. key is
+   all zero in an array. */
+static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
+                          struct psh_value *value)
+{
+    const char *at = psh_json_skip_space(walk->at, walk->end);
+    PUSHER_ASSERT(at < walk->end);
+    memset(key, 0, sizeof *key);
+    if (*at == ',') at = psh_json_skip_space(at + 1, walk->end);
+    if (*at == '}' || *at == ']') return false;
+    if (walk->object) {
+        at = psh_json_skip_space(psh_json_take(at, walk->end, key), walk->end);
+        PUSHER_ASSERT(*at == ':');
+        at = psh_json_skip_space(at + 1, walk->end);
+    }
+    walk->at = psh_json_take(at, walk->end, value);
+    return true;
+}
+
+/* The inside of a valid string, escapes undone in place; returns its length, which never grows. */
+static size_t psh_json_unescape(char *text, size_t len)
+{
+    const char *at = text, *end = text + len;
+    char *out = text;
+    PUSHER_ASSERT(text);
+    while (at < end) {
+        if (*at != '\\') {
+            *out++ = *at++;
+            continue;
+        }
+        at = psh_json_escape(at + 1, end, &out);
+        PUSHER_ASSERT(at && out <= at);
+    }
+    return (size_t)(out - text);
+}
+
+/* Is this the key, its escapes undone? */
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    size_t len = strlen(name), done = 0;
+    const char *at = key->at, *end = key->at + key->len;
+    if (!memchr(key->at, '\\', key->len))
+        return key->len == len && memcmp(key->at, name, len) == 0;
+    while (at < end) {
+        char piece[PSH_JSON_SLACK];
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        size_t got = (size_t)(behind - piece);
+        if (got > len - done || memcmp(piece, name + done, got) != 0) return false;
+        done += got;
+    }
+    return done == len;
+}
+
 /* A small nested object: what the protocol's own messages carry in `data`. */
 enum { PSH_JSON_TOKENS = 32 };
 
@@ -1844,25 +1961,31 @@ static struct psh_value psh_json_get(const struct psh_json_object *object, const
     return value;
 }
 
-/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+/* A string's text, with its escapes undone, added to the text. */
+static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+{
+    char piece[PSH_JSON_SLACK];
+    const char *at = value->at, *end = value->at + value->len;
+    PUSHER_ASSERT(value->string);
+    while (at < end && !text->cut) {
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+    }
+}
+
+/* The same of a member's value, cut to cap. False when missing or no string. */
 static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
                               char *out, size_t cap)
 {
     PUSHER_ASSERT(cap > 0);
     struct psh_value value = psh_json_get(object, key);
-    char piece[PSH_JSON_SLACK];
     struct psh_text text;
     psh_env_text(&text, out, cap);
-    if (!value.string) return false;
-    const char *at = value.at, *end = value.at + value.len;
-    while (at < end && !text.cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(&text, piece, (size_t)(behind - piece));
-    }
-    return true;
+    if (value.string) psh_json_copy(&value, &text);
+    return value.string;
 }
 
 /* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
@@ -2276,7 +2399,311 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* Presence lists come with presence channels. */
+/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
+   by the hash of their ids. */
+
+struct psh_member {
+    uint32_t hash, id_len, info_len;
+    char text[1]; /* id NUL info NUL */
+};
+
+struct psh_members {
+    const struct psh_env *env;
+    uint64_t key[2];
+    struct psh_member **items;
+    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
+    uint32_t count, cap, mask, max;
+};
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* was there; has another info now */
+    PSH_MEMBER_SAME,
+    PSH_MEMBER_FULL,    /* max is reached */
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* the text is not what it should be */
+};
+
+enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+                            const uint64_t key[2], uint32_t max)
+{
+    PUSHER_ASSERT(m && max > 0);
+    memset(m, 0, sizeof *m);
+    m->env = env;
+    m->key[0] = key[0];
+    m->key[1] = key[1];
+    m->max = max;
+}
+
+static void psh_member_free(struct psh_members *m)
+{
+    PUSHER_ASSERT(m->count <= m->cap);
+    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = NULL;
+    m->buckets = NULL;
+    m->count = m->cap = m->mask = 0;
+}
+
+static const char *psh_member_id(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member->text[member->id_len] == '\0');
+    return member->text;
+}
+
+/* JSON, or "". */
+static const char *psh_member_info(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member);
+    return member->text + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* The bucket of this id, or the empty one where it would stand. */
+static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
+                                  size_t len)
+{
+    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
+    uint32_t i = hash & m->mask;
+    for (; m->buckets[i]; i = (i + 1) & m->mask) {
+        const struct psh_member *member = m->items[m->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
+            break;
+    }
+    return i;
+}
+
+/* The index of this id, or PSH_NONE. */
+static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+{
+    PUSHER_ASSERT(id || len == 0);
+    if (m->count == 0) return PSH_NONE;
+    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
+    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+}
+
+/* Room for one more; the index is at most half full. */
+static bool psh_member_grow(struct psh_members *m)
+{
+    if (m->count < m->cap) return true;
+    if (m->cap > UINT32_MAX / 8) return false;
+    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    struct psh_member **items =
+        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
+    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
+    if (!items || !buckets) {
+        psh_env_free(m->env, items);
+        psh_env_free(m->env, buckets);
+        return false;
+    }
+    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
+    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
+    for (uint32_t i = 0; i < m->count; i++) {
+        uint32_t at = items[i]->hash & mask;
+        while (buckets[at]) at = (at + 1) & mask;
+        buckets[at] = i + 1;
+    }
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = items;
+    m->buckets = buckets;
+    m->cap = cap;
+    m->mask = mask;
+    return true;
+}
+
+static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
+                                          size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    struct psh_member *member =
+        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+    if (!member) return NULL;
+    member->hash = psh_member_hash(m, id, id_len);
+    member->id_len = (uint32_t)id_len;
+    member->info_len = (uint32_t)info_len;
+    memcpy(member->text, id, id_len);
+    member->text[id_len] = '\0';
+    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
+    member->text[id_len + 1 + info_len] = '\0';
+    return member;
+}
+
+static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
+                                             const char *info, size_t info_len)
+{
+    uint32_t at = psh_member_find(m, id, id_len);
+    PUSHER_ASSERT(m->count <= m->max);
+    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
+        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+        return PSH_MEMBER_SAME;
+    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
+    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
+    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
+        psh_env_free(m->env, member);
+        return PSH_MEMBER_MEMORY;
+    }
+    if (at != PSH_NONE) {
+        psh_env_free(m->env, m->items[at]);
+        m->items[at] = member;
+        return PSH_MEMBER_CHANGED;
+    }
+    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
+    m->items[m->count++] = member;
+    m->buckets[bucket] = m->count;
+    return PSH_MEMBER_ADDED;
+}
+
+static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+{
+    PUSHER_ASSERT(m->buckets[hole]);
+    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
+        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
+        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
+        m->buckets[hole] = m->buckets[i];
+        hole = i;
+    }
+    m->buckets[hole] = 0;
+}
+
+/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
+static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+{
+    PUSHER_ASSERT(index < m->count);
+    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
+    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
+    if (member != last)
+        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
+    m->items[index] = last;
+    m->count--;
+    return member;
+}
+
+/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
+static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
+                             size_t *len)
+{
+    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
+    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
+    struct psh_text text;
+    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
+    if (value->string) psh_json_copy(value, &text);
+    else psh_env_add_bytes(&text, value->at, value->len);
+    *len = text.len;
+    return text.len > 0 && !text.cut && strlen(id) == text.len;
+}
+
+/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
+static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
+                            size_t *id_len, struct psh_value *info)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, user;
+    memset(&user, 0, sizeof user);
+    memset(info, 0, sizeof *info);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "user_id")) user = value;
+        if (psh_json_key_is(&key, "user_info")) *info = value;
+    }
+    return psh_member_id_of(&user, id, id_len);
+}
+
+/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
+   (PHP writes such an object as an array). */
+struct psh_member_source {
+    struct psh_value ids, hash;
+};
+
+static bool psh_member_find_source(const char *json, size_t len,
+                                   struct psh_member_source *source)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, presence;
+    memset(source, 0, sizeof *source);
+    memset(&presence, 0, sizeof presence);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, "presence")) presence = value;
+    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
+        !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "ids")) source->ids = value;
+        if (psh_json_key_is(&key, "hash")) source->hash = value;
+    }
+    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+}
+
+/* Adds one, unless its id cannot be one. A null says nothing about a member. */
+static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
+                                             const struct psh_value *info)
+{
+    char id[PSH_MEMBER_ID + 1];
+    size_t len = 0;
+    bool known = info->raw_len > 0 && *info->raw != 'n';
+    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
+    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
+    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+}
+
+/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
+static enum psh_member_result psh_member_add_all(struct psh_members *m,
+                                                 const struct psh_value *from,
+                                                 const struct psh_value *infos)
+{
+    struct psh_json_walk walk, info_walk;
+    struct psh_value key, value, none, unused;
+    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    memset(&none, 0, sizeof none);
+    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
+    bool object = walk.object;
+    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
+    while (psh_json_next(&walk, &key, &value)) {
+        struct psh_value info = none;
+        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
+        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
+                                               : psh_member_add(m, &value, &info);
+        if (result == PSH_MEMBER_MEMORY) return result;
+        if (result == PSH_MEMBER_FULL) worst = result;
+    }
+    return worst;
+}
+
+/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
+   it), MEMORY or BAD (then it is empty). */
+static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+                                                  size_t len)
+{
+    struct psh_member_source source;
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(m->count == 0);
+    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
+    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
+    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
+    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
+        return PSH_MEMBER_BAD;
+    /* Infos first, for an object has the ids, too; then those that have no info. */
+    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
+    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
+    if (a != PSH_MEMBER_MEMORY)
+        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
+    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
+        psh_member_free(m);
+        return PSH_MEMBER_MEMORY;
+    }
+    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+}
 
 // >>http
 /* HTTP/1.1 (RFC 9112), bytes in and bytes out: writes requests; reads heads byte by byte, a header
@@ -5751,7 +6178,7 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
     if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
     if (data->raw_len == 0 ||
-        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
+        !psh_member_read(data->at, data->len, id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
                                   kind == PSH_KIND_JOINED
                                       ? ": a member_added that cannot be read was ignored"
@@ -7482,6 +7909,19 @@ static const struct psh_members *psh_client_members(const pusher_client *client,
     return more ? more->members : NULL;
 }
 
+static uint32_t psh_client_member_count(const pusher_client *client, pusher_channel handle)
+{
+    const struct psh_members *members = psh_client_members(client, handle);
+    return members ? members->count : 0;
+}
+
+static pusher_member psh_client_member_at(const pusher_client *client, pusher_channel handle,
+                                          uint32_t index)
+{
+    bool there = index < psh_client_member_count(client, handle);
+    return psh_client_member(there ? psh_client_members(client, handle)->items[index] : NULL);
+}
+
 /* The member of this id; NULL: this client's own. */
 static pusher_member psh_client_find_member(const pusher_client *client, pusher_channel handle,
                                             const char *id)
@@ -7834,16 +8274,15 @@ PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name)
 
 PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel)
 {
-    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
-    return members ? members->count : 0;
+    return client ? psh_client_member_count(client, channel) : 0;
 }
 
 PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
                                  uint32_t index, pusher_member *member)
 {
-    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
     if (!member) return false;
-    *member = psh_client_member(members && index < members->count ? members->items[index] : NULL);
+    *member = psh_client_member(NULL);
+    if (client) *member = psh_client_member_at(client, channel, index);
     return member->id != NULL;
 }
 
