@@ -200,7 +200,7 @@ typedef struct fake_stream {
     const void *repeat_at;    /* after WANT on send: what has to come again                       */
     size_t repeat_len;
     uint64_t repeat_hash;
-    bool http;                /* not to FAKE_PORT: an authorization endpoint                      */
+    bool http;                /* to auth....: an authorization endpoint                          */
     uint32_t requests;        /* it has had                                                       */
 } fake_stream;
 
@@ -299,6 +299,7 @@ struct fake {
     uint32_t events, errors, retries, state_changes;
     pusher_error last_error;       /* message and channel_name are copies                         */
     char last_message[512], last_channel[256];
+    char last_data[512];           /* of the last event given to fake_event_fn                    */
     uint32_t last_delay, last_attempt;
     char states[1024];             /* the state names in order, each with a space after it        */
     fake_bytes trace;              /* what the callbacks were told                                */
@@ -750,7 +751,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     if (!f->in_poll)
         fake_violate(f, "open outside pusher_poll()");
     for (uint32_t i = 0; i < f->stream_count; i++)
-        if (!f->streams[i]->closed && f->streams[i]->http == (port != FAKE_PORT))
+        if (!f->streams[i]->closed && f->streams[i]->http == (strncmp(host, "auth.", 5) == 0))
             fake_violate(f, "open while another stream is open");
     if (fake_fails(f, FAKE_OPEN) || f->open_fails)
         return NULL;
@@ -765,7 +766,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     stream->number = f->stream_count;
     snprintf(stream->host, sizeof stream->host, "%s", host);
     stream->port = port;
-    stream->http = port != FAKE_PORT;
+    stream->http = strncmp(host, "auth.", 5) == 0;
     stream->connect_result = f->connect_result ? f->connect_result : 1;
     stream->end = PUSHER_IO_WANT_READ;
     stream->send_result = 1;
@@ -1005,11 +1006,14 @@ static inline void fake_event_fn(pusher_client *client, const pusher_event *even
     if (event->data[event->data_len] != '\0')
         fake_violate(f, "event data without NUL");
     f->events++;
-    fake_note(&f->trace, "event [%s] %.200s %c %u %016" PRIx64 " %u %016" PRIx64 " %s\n",
+    snprintf(f->last_data, sizeof f->last_data, "%s", event->data);
+    fake_note(&f->trace, "event [%s] %.200s %c %u %016" PRIx64 " %u %016" PRIx64 " %s%s%s%s%s\n",
               event->channel_name, event->name, event->data_was_string ? 's' : '-',
               (unsigned)event->data_len, fake_hash(0, event->data, event->data_len),
               (unsigned)event->raw_len, fake_hash(0, event->raw, event->raw_len),
-              event->user_id ? event->user_id : "-");
+              event->user_id ? event->user_id : "-", event->from_cache ? " cached" : "",
+              event->member ? " member " : "", event->member ? event->member->id : "",
+              event->member ? event->member->info : "");
     if (f->on_event)
         f->on_event(f, event);
 }
