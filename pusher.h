@@ -2851,17 +2851,21 @@ static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsig
     return PSH_REPLY_MORE;
 }
 
-/* A byte of the line with a chunk's size. */
+/* A byte of the line with a chunk's size. Unlike a header's, this line must end with CR and LF:
+   with less, a chunk that is shorter than it said could look whole. */
 static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
 {
     int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
     PUSHER_ASSERT(reply->chunked);
-    if (reply->cr ? byte != '\n' : digit < 0 && reply->digits == 0)
+    if (reply->cr != (byte == '\n') || (digit < 0 && reply->digits == 0))
         return psh_http_reply_bad(reply, "a chunk with a wrong size");
     if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
-    reply->cr = byte == '\r';
-    if (reply->cr) return PSH_REPLY_MORE;
+    if (byte == '\r') {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
     if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->cr = false;
     reply->digits = 0;
     reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
     return PSH_REPLY_MORE;
@@ -2870,13 +2874,10 @@ static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsign
 static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
 {
     PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
-    if (byte == '\r' && !reply->cr) {
-        reply->cr = true;
-        return PSH_REPLY_MORE;
-    }
-    if (byte != '\n') return psh_http_reply_bad(reply, "a chunk longer than it said");
-    reply->cr = false;
-    reply->at = PSH_AT_SIZE;
+    if (byte != (reply->cr ? '\n' : '\r'))
+        return psh_http_reply_bad(reply, "a chunk of another length than it said");
+    reply->cr = !reply->cr;
+    if (!reply->cr) reply->at = PSH_AT_SIZE;
     return PSH_REPLY_MORE;
 }
 
@@ -2904,8 +2905,8 @@ static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
     return PSH_REPLY_MORE;
 }
 
-/* The next bytes of the stream. Anything but MORE ends it: the answer is in head.status and body,
-   and what stands behind it is not used. */
+/* The next bytes of the stream. Anything but MORE ends it. DONE: the answer is in head.status and
+   body, and what stands behind it is not used. */
 static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
                                             const unsigned char *bytes, size_t len, size_t *used)
 {
