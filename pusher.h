@@ -2404,13 +2404,12 @@ static size_t psh_http_host_span(const char *text, bool address)
     return len;
 }
 
-/* text is what stands behind the host: empty, or ":port". False: no port. */
+/* text is what stands behind the host: empty, or ":" and what should be a port. */
 static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
 {
-    PUSHER_ASSERT(text && port);
+    PUSHER_ASSERT(port && (len == 0 || *text == ':'));
     uint32_t value = 0;
     if (len == 0) return true;
-    if (*text != ':') return false;
     for (size_t i = 1; i < len; i++) {
         if (text[i] < '0' || text[i] > '9') return false;
         value = value * 10 + (uint32_t)(text[i] - '0');

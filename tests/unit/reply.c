@@ -155,7 +155,7 @@ static void bodies_of_a_known_length(void **state)
         {"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\n{}", "403 keep [{}]"},
         {"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", "302 keep []"},
         {"HTTP/1.1 999 \r\nContent-Length: 0\r\n\r\n", "999 keep []"},
-        {"HTTP/1.7 200 OK\r\nContent-Length: 0\r\n\r\n", "200 keep []"},
+        {"HTTP/1.9 200 OK\r\nContent-Length: 0\r\n\r\n", "200 keep []"},
     };
     expect(answers, ARRAY_LEN(answers));
 }
@@ -183,7 +183,8 @@ static void bodies_in_chunks(void **state)
                  "Transfer-Encoding: x\r\nConnection: close\r\n\r\n+", "200 keep [hi] +1"},
         {OK "transfer-ENCODING:CHUNKED\r\n\r\n1\r\nx\r\n0\r\n\r\n", "200 keep [x]"},
         {OK "Transfer-Encoding: \tchunked \r\n\r\n1\r\nx\r\n0\r\n\r\n", "200 keep [x]"},
-        {"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", "500 keep [x]"},
+        {"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+         "500 keep [x]"},
     };
     expect(answers, ARRAY_LEN(answers));
 }
@@ -273,6 +274,8 @@ static void retry_after_in_seconds(void **state)
     static const struct answer answers[] = {
         {OK "Retry-After: 120\r\nContent-Length: 0\r\n\r\n", "200 keep after 120 []"},
         {OK "retry-after:007\r\nContent-Length: 0\r\n\r\n", "200 keep after 7 []"},
+        {OK "Retry-After: 4294967290\r\nContent-Length: 0\r\n\r\n",
+         "200 keep after 4294967290 []"},
         {OK "Retry-After: 4294967295\r\nContent-Length: 0\r\n\r\n",
          "200 keep after 4294967295 []"},
         {OK "Retry-After: 4294967296\r\nContent-Length: 0\r\n\r\n",
