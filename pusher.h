@@ -2865,13 +2865,12 @@ static size_t psh_http_host_span(const char *text, bool address)
     return len;
 }
 
-/* text is what stands behind the host: empty, or ":port". False: no port. */
+/* text is what stands behind the host: empty, or ":" and what should be a port. */
 static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
 {
-    PUSHER_ASSERT(text && port);
+    PUSHER_ASSERT(port && (len == 0 || *text == ':'));
     uint32_t value = 0;
     if (len == 0) return true;
-    if (*text != ':') return false;
     for (size_t i = 1; i < len; i++) {
         if (text[i] < '0' || text[i] > '9') return false;
         value = value * 10 + (uint32_t)(text[i] - '0');
@@ -3312,17 +3311,21 @@ static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsig
     return PSH_REPLY_MORE;
 }
 
-/* A byte of the line with a chunk's size. */
+/* A byte of the line with a chunk's size. Unlike a header's, this line must end with CR and LF:
+   with less, a chunk that is shorter than it said could look whole. */
 static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
 {
     int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
     PUSHER_ASSERT(reply->chunked);
-    if (reply->cr ? byte != '\n' : digit < 0 && reply->digits == 0)
+    if (reply->cr != (byte == '\n') || (digit < 0 && reply->digits == 0))
         return psh_http_reply_bad(reply, "a chunk with a wrong size");
     if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
-    reply->cr = byte == '\r';
-    if (reply->cr) return PSH_REPLY_MORE;
+    if (byte == '\r') {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
     if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->cr = false;
     reply->digits = 0;
     reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
     return PSH_REPLY_MORE;
@@ -3331,13 +3334,10 @@ static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsign
 static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
 {
     PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
-    if (byte == '\r' && !reply->cr) {
-        reply->cr = true;
-        return PSH_REPLY_MORE;
-    }
-    if (byte != '\n') return psh_http_reply_bad(reply, "a chunk longer than it said");
-    reply->cr = false;
-    reply->at = PSH_AT_SIZE;
+    if (byte != (reply->cr ? '\n' : '\r'))
+        return psh_http_reply_bad(reply, "a chunk of another length than it said");
+    reply->cr = !reply->cr;
+    if (!reply->cr) reply->at = PSH_AT_SIZE;
     return PSH_REPLY_MORE;
 }
 
@@ -3365,8 +3365,8 @@ static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
     return PSH_REPLY_MORE;
 }
 
-/* The next bytes of the stream. Anything but MORE ends it: the answer is in head.status and body,
-   and what stands behind it is not used. */
+/* The next bytes of the stream. Anything but MORE ends it. DONE: the answer is in head.status and
+   body, and what stands behind it is not used. */
 static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
                                             const unsigned char *bytes, size_t len, size_t *used)
 {
