@@ -1802,121 +1802,155 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
-/* Walks over text that psh_json_valid() has accepted, so the grammar may be trusted: it looks for
-   ends only. */
+/* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
 struct psh_json_walk {
-    const char *at, *end;
+    const char *at, *end; /* at the next member or element, or at the closing bracket */
     bool object;
 };
 
-/* Behind a string; at stands behind its opening quote. */
-static const char *psh_json_string_end(const char *at, const char *end)
+/* Bytes of the eight at `at`, outside strings, before the first quote or bracket. */
+static size_t psh_json_flat8(const char *at)
 {
-    for (;;) {
-        while (end - at >= 8) {
-            size_t plain = psh_json_plain8(at);
-            at += plain;
-            if (plain < 8) break;
-        }
-        PUSHER_ASSERT(at < end);
-        char byte = *at++;
-        if (byte == '"') return at;
-        if (byte == '\\') at++;
-    }
+    uint64_t word;
+    memcpy(&word, at, 8);
+    word |= PSH_EACH(0x20); /* '[' and '{' differ in this bit, and so do ']' and '}' */
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('{')) |
+                       PSH_HAS_ZERO(word ^ PSH_EACH('}'));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t flat = 0;
+    while (at[flat] != '"' && (at[flat] | 0x20) != '{' && (at[flat] | 0x20) != '}') flat++;
+    return flat;
+#endif
 }
 
-/* Behind the value at `at`. */
-static const char *psh_json_value_end(const char *at, const char *end)
+/* Behind the string whose opening quote is at `at`. */
+static const char *psh_json_walk_string(const char *at, const char *end)
+{
+    PUSHER_ASSERT(at < end && *at == '"');
+    at++;
+    while (at < end && *at != '"') {
+        size_t plain = end - at >= 8 ? psh_json_plain8(at) : 0;
+        at += plain > 0 ? plain : *at == '\\' ? 2 : 1;
+    }
+    PUSHER_ASSERT(at < end);
+    return at + 1;
+}
+
+/* Behind the object or array that starts at `at`. */
+static const char *psh_json_walk_nested(const char *at, const char *end)
 {
     size_t depth = 0;
-    PUSHER_ASSERT(at < end);
     do {
-        char byte = *at++;
-        if (byte == '"') at = psh_json_string_end(at, end);
-        else if (byte == '{' || byte == '[') depth++;
-        else if (byte == '}' || byte == ']') depth--;
-        else if (depth == 0)
-            while (at < end && !psh_json_space((unsigned char)*at) && !strchr(",}]", *at)) at++;
+        PUSHER_ASSERT(at < end);
+        size_t flat = end - at >= 8 ? psh_json_flat8(at) : 0;
+        at += flat;
+        if (flat == 8) continue;
+        if (*at == '"') {
+            at = psh_json_walk_string(at, end);
+            continue;
+        }
+        int byte = *at++ | 0x20;
+        if (byte == '{') depth++;
+        if (byte == '}') depth--;
     } while (depth > 0);
     return at;
 }
 
-/* text is one valid value. False unless it is an object or an array. */
-static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
-{
-    PUSHER_ASSERT(walk && text);
-    walk->end = text + len;
-    walk->at = psh_json_skip_space(text, walk->end);
-    if (walk->at == walk->end) return false;
-    walk->object = *walk->at == '{';
-    return *walk->at++ == '{' || walk->at[-1] == '[';
-}
-
-static const char *psh_json_take(const char *at, const char *end, struct psh_value *value)
+/* Reads the value at `at` into *value and returns the place behind it. */
+static const char *psh_json_walk_value(const char *at, const char *end, struct psh_value *value)
 {
     PUSHER_ASSERT(at < end && value);
-    value->raw = value->at = at;
+    const char *first = at;
     value->string = *at == '"';
-    at = psh_json_value_end(at, end);
-    value->raw_len = value->len = (size_t)(at - value->raw);
-    if (value->string) value->at++, value->len -= 2;
+    if (value->string) {
+        at = psh_json_walk_string(at, end);
+    } else if (*at == '{' || *at == '[') {
+        at = psh_json_walk_nested(at, end);
+    } else {
+        while (at < end && *at != ',' && *at != '}' && *at != ']' &&
+               !psh_json_space((unsigned char)*at))
+            at++;
+    }
+    value->raw = first;
+    value->raw_len = (size_t)(at - first);
+    value->at = value->string ? first + 1 : first;
+    value->len = value->string ? value->raw_len - 2 : value->raw_len;
     return at;
 }
 
-/* The next member or element, a string as it stands between its quotes; false at the end. key is
-   all zero in an array. */
-static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
-                          struct psh_value *value)
+/* text: one valid JSON value, with or without space around it. False: no object and no array. */
+static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
 {
-    const char *at = psh_json_skip_space(walk->at, walk->end);
-    PUSHER_ASSERT(at < walk->end);
-    memset(key, 0, sizeof *key);
-    if (*at == ',') at = psh_json_skip_space(at + 1, walk->end);
-    if (*at == '}' || *at == ']') return false;
-    if (walk->object) {
-        at = psh_json_skip_space(psh_json_take(at, walk->end, key), walk->end);
-        PUSHER_ASSERT(*at == ':');
-        at = psh_json_skip_space(at + 1, walk->end);
-    }
-    walk->at = psh_json_take(at, walk->end, value);
+    PUSHER_ASSERT(walk && (text || len == 0));
+    walk->end = text + len;
+    walk->at = psh_json_skip_space(text, walk->end);
+    PUSHER_ASSERT(walk->at < walk->end);
+    walk->object = *walk->at == '{';
+    if (!walk->object && *walk->at != '[') return false;
+    walk->at = psh_json_skip_space(walk->at + 1, walk->end);
     return true;
 }
 
-/* The inside of a valid string, escapes undone in place; returns its length, which never grows. */
-static size_t psh_json_unescape(char *text, size_t len)
+/* The next member or element; false at the end, again and again. Values are raw text, a string's
+   without its quotes and with its escapes; *key is zeroed in an array. */
+static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
+                          struct psh_value *value)
 {
-    const char *at = text, *end = text + len;
-    char *out = text;
-    PUSHER_ASSERT(text);
-    while (at < end) {
-        if (*at != '\\') {
-            *out++ = *at++;
-            continue;
-        }
-        at = psh_json_escape(at + 1, end, &out);
-        PUSHER_ASSERT(at && out <= at);
+    const char *at = walk->at, *end = walk->end;
+    PUSHER_ASSERT(at < end && key && value);
+    if (*at == '}' || *at == ']') return false;
+    memset(key, 0, sizeof *key);
+    if (walk->object) {
+        at = psh_json_skip_space(psh_json_walk_value(at, end, key), end);
+        PUSHER_ASSERT(at < end && *at == ':');
+        at = psh_json_skip_space(at + 1, end);
     }
-    return (size_t)(out - text);
+    at = psh_json_skip_space(psh_json_walk_value(at, end, value), end);
+    PUSHER_ASSERT(at < end);
+    walk->at = *at == ',' ? psh_json_skip_space(at + 1, end) : at;
+    return true;
+}
+
+/* Undoes the escapes of the inside of a valid string, in place: an escape is never shorter than
+   what it stands for. Returns the new length; writes no terminator. */
+static size_t psh_json_unescape(char *at, size_t len)
+{
+    PUSHER_ASSERT(at || len == 0);
+    char *out = at;
+    const char *from = at, *end = at + len;
+    while (from < end) {
+        const char *slash = (const char *)memchr(from, '\\', (size_t)(end - from));
+        size_t plain = (size_t)((slash ? slash : end) - from);
+        if (out != from) memmove(out, from, plain);
+        out += plain;
+        if (!slash) break;
+        from = psh_json_escape(slash + 1, end, &out);
+        PUSHER_ASSERT(from && out < from);
+    }
+    return (size_t)(out - at);
 }
 
 /* Is this the key, its escapes undone? */
 static bool psh_json_key_is(const struct psh_value *key, const char *name)
 {
-    size_t len = strlen(name), done = 0;
+    PUSHER_ASSERT(name && (key->at || key->len == 0));
+    size_t name_len = strlen(name);
     const char *at = key->at, *end = key->at + key->len;
-    if (!memchr(key->at, '\\', key->len))
-        return key->len == len && memcmp(key->at, name, len) == 0;
     while (at < end) {
-        char piece[PSH_JSON_SLACK];
+        char piece[4];
         char *behind = piece;
         if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
         else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        size_t got = (size_t)(behind - piece);
-        if (got > len - done || memcmp(piece, name + done, got) != 0) return false;
-        done += got;
+        size_t len = (size_t)(behind - piece);
+        PUSHER_ASSERT(at && len <= sizeof piece);
+        if (len > name_len || memcmp(piece, name, len) != 0) return false;
+        name += len;
+        name_len -= len;
     }
-    return done == len;
+    return name_len == 0;
 }
 
 /* A small nested object: what the protocol's own messages carry in `data`. */
