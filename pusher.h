@@ -2708,8 +2708,8 @@ static bool psh_sockets_spawn(psh_thread_fn run, void *argument)
     if (pthread_attr_init(&detached) != 0) return false;
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    bool ok = pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) == 0 &&
-              pthread_create(&thread, &detached, run, argument) == 0;
+    (void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    bool ok = pthread_create(&thread, &detached, run, argument) == 0;
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     (void)pthread_attr_destroy(&detached);
     return ok;
