@@ -5,11 +5,12 @@
  *     In ONE C or C++ file, before other headers:
  *
  *         #define PUSHER_IMPLEMENTATION
- *         #define PUSHER_SOCKETS          // ready-made sockets, clock and randomness (POSIX)
+ *         #define PUSHER_SOCKETS          // ready-made sockets, clock and randomness
  *         #include "pusher.h"
  *
  *     Link wslay and mbedTLS' crypto: -lwslay -lmbedcrypto. Have jsmn.h on the include path.
- *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.)
+ *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.) With PUSHER_SOCKETS also
+ *     -lpthread, on Windows -lws2_32 -lbcrypt.
  *     Everywhere else just #include "pusher.h".
  *
  * THE SMALLEST PROGRAM
@@ -89,12 +90,13 @@
  *     one block of about 4 KiB a connection that wslay takes from malloc. Every limit is an option.
  *
  * SWITCHES, to be defined before the implementation
- *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness (-lpthread)
+ *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness
+ *                         (POSIX and Windows)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
  *
  * NOT IN THIS VERSION
- *     TLS, private, presence and encrypted channels, client events, sign-in, Windows sockets.
+ *     TLS, private, presence and encrypted channels, client events, sign-in.
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -463,7 +465,10 @@ PUSHER_DEF uint64_t pusher_next_poll_ms(const pusher_client *client);
 enum { PUSHER_WANTS_READ = 1, PUSHER_WANTS_WRITE = 2 };
 PUSHER_DEF int pusher_wants(const pusher_client *client);
 
-/* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none. */
+/* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none: then
+   only the time of the next poll counts. Ask again after each poll. With the ready-made sockets a
+   poll that ends with -1 lies between two connections, even if both get the same number; on
+   Windows it is a SOCKET. */
 PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
@@ -627,7 +632,8 @@ PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stat
 /* ---- ready-made parts: need PUSHER_SOCKETS where PUSHER_IMPLEMENTATION is -------------------- */
 
 #if defined(PUSHER_SOCKETS) || !defined(PUSHER_STATIC)
-/* TCP over IPv4 and IPv6. Names are looked up on a short-lived thread of its own. */
+/* TCP over IPv4 and IPv6. Names are looked up on a short-lived thread of its own. Of several
+   addresses the next one is tried beside the first when that has not answered within 250 ms. */
 PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 /* The operating system's random source. */
 PUSHER_DEF pusher_random pusher_sockets_random(void);
@@ -4256,12 +4262,137 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 }
 
 // >>sockets
-/* POSIX sockets, a resolver thread, the monotonic clock and the system's randomness. */
+/* Sockets of the system, a resolver thread, the monotonic clock and the system's randomness. What
+   POSIX and Windows say differently stands first, under the same names; the rest is common. */
 #if defined(PUSHER_SOCKETS)
 
 #if defined(_WIN32)
-#error "pusher.h: PUSHER_SOCKETS has no Winsock yet; give options.transport and options.random"
+
+#if defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#error "pusher.h: include it before windows.h, which brings the old winsock.h"
 #endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+
+#include <bcrypt.h>
+#include <process.h>
+
+#if defined(_MSC_VER)
+#pragma comment(lib, "ws2_32.lib")
+#pragma comment(lib, "bcrypt.lib")
+#endif
+
+#define PSH_SOCKETS_ERROR(name) WSA##name
+#define PSH_SOCKETS_NONE INVALID_SOCKET
+#define PSH_SOCKETS_THREAD unsigned __stdcall
+typedef SOCKET psh_fd;
+typedef int psh_io_len;
+typedef CRITICAL_SECTION psh_lock;
+typedef unsigned(__stdcall *psh_thread_fn)(void *argument);
+
+/* Winsock counts who has started it: whoever has a lock has. */
+static bool psh_sockets_begin(psh_lock *lock)
+{
+    WSADATA data;
+    PUSHER_ASSERT(lock);
+    if (WSAStartup(MAKEWORD(2, 2), &data) != 0) return false;
+    InitializeCriticalSection(lock);
+    return true;
+}
+
+static void psh_sockets_end(psh_lock *lock)
+{
+    DeleteCriticalSection(lock);
+    (void)WSACleanup();
+}
+
+static void psh_sockets_lock(psh_lock *lock)
+{
+    EnterCriticalSection(lock);
+}
+
+static void psh_sockets_unlock(psh_lock *lock)
+{
+    LeaveCriticalSection(lock);
+}
+
+static bool psh_sockets_spawn(psh_thread_fn run, void *argument)
+{
+    PUSHER_ASSERT(run && argument);
+    uintptr_t thread = _beginthreadex(NULL, 0, run, argument, 0, NULL);
+    if (thread) CloseHandle((HANDLE)thread);
+    return thread != 0;
+}
+
+static int psh_sockets_last(void)
+{
+    return WSAGetLastError();
+}
+
+static bool psh_sockets_again(int error)
+{
+    return error == WSAEWOULDBLOCK;
+}
+
+static bool psh_sockets_under_way(int error)
+{
+    return error == WSAEWOULDBLOCK;
+}
+
+static void psh_sockets_shut(psh_fd fd)
+{
+    PUSHER_ASSERT(fd != PSH_SOCKETS_NONE);
+    (void)closesocket(fd);
+}
+
+/* It blocks nobody, and a child process does not get it. */
+static bool psh_sockets_unblock(psh_fd fd)
+{
+    u_long on = 1;
+    (void)SetHandleInformation((HANDLE)fd, HANDLE_FLAG_INHERIT, 0);
+    return ioctlsocket(fd, (long)FIONBIO, &on) == 0;
+}
+
+/* True: there is something. Not WSAPoll(), which on older systems hides connections that failed;
+   they come as exceptions. */
+static bool psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
+{
+    fd_set in, out, failed;
+    struct timeval limit;
+    PUSHER_ASSERT(timeout_ms >= 0);
+    if (fd < 0 || wants == 0) {
+        Sleep((DWORD)timeout_ms);
+        return false;
+    }
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_ZERO(&failed);
+    in.fd_count = wants & PUSHER_WANTS_READ ? 1u : 0u;
+    out.fd_count = failed.fd_count = wants & PUSHER_WANTS_WRITE ? 1u : 0u;
+    in.fd_array[0] = out.fd_array[0] = failed.fd_array[0] = (psh_fd)fd;
+    limit.tv_sec = timeout_ms / 1000;
+    limit.tv_usec = timeout_ms % 1000 * 1000;
+    return select(0, &in, &out, &failed, &limit) > 0;
+}
+
+static bool psh_sockets_random(void *buf, size_t len, void *user_data)
+{
+    (void)user_data;
+    PUSHER_ASSERT(len <= 256);
+    return BCryptGenRandom(NULL, (PUCHAR)buf, (ULONG)len, BCRYPT_USE_SYSTEM_PREFERRED_RNG) == 0;
+}
+
+/* Not GetTickCount64(), whose steps are as long as a frame. */
+PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
+{
+    LARGE_INTEGER count, second;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&second);
+    uint64_t ticks = (uint64_t)count.QuadPart, hz = (uint64_t)second.QuadPart;
+    return ticks / hz * 1000 + ticks % hz * 1000 / hz;
+}
+
+#else /* POSIX */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -4270,6 +4401,7 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -4279,10 +4411,146 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 #error "pusher.h: PUSHER_SOCKETS needs POSIX: include pusher.h first or define _DEFAULT_SOURCE"
 #endif
 
+#define PSH_SOCKETS_ERROR(name) name
+#define PSH_SOCKETS_NONE (-1)
+#define PSH_SOCKETS_THREAD void *
+typedef int psh_fd;
+typedef size_t psh_io_len;
+typedef pthread_mutex_t psh_lock;
+typedef void *(*psh_thread_fn)(void *argument);
+
+static bool psh_sockets_begin(psh_lock *lock)
+{
+    PUSHER_ASSERT(lock);
+    return pthread_mutex_init(lock, NULL) == 0;
+}
+
+static void psh_sockets_end(psh_lock *lock)
+{
+    (void)pthread_mutex_destroy(lock);
+}
+
+static void psh_sockets_lock(psh_lock *lock)
+{
+    (void)pthread_mutex_lock(lock);
+}
+
+static void psh_sockets_unlock(psh_lock *lock)
+{
+    (void)pthread_mutex_unlock(lock);
+}
+
+/* A thread of its own, without signals: they are for the program's threads. */
+static bool psh_sockets_spawn(psh_thread_fn run, void *argument)
+{
+    PUSHER_ASSERT(run && argument);
+    pthread_t thread;
+    pthread_attr_t detached;
+    sigset_t all, before;
+    if (pthread_attr_init(&detached) != 0) return false;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    (void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    bool ok = pthread_create(&thread, &detached, run, argument) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&detached);
+    return ok;
+}
+
+static int psh_sockets_last(void)
+{
+    return errno;
+}
+
+static bool psh_sockets_again(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+/* After an interrupted connect() the connection is made all the same. */
+static bool psh_sockets_under_way(int error)
+{
+    return error == EINPROGRESS || error == EINTR;
+}
+
+static void psh_sockets_shut(psh_fd fd)
+{
+    PUSHER_ASSERT(fd >= 0);
+    (void)close(fd);
+}
+
+/* It blocks nobody, a child process does not get it, and its end is an error and no signal. */
+static bool psh_sockets_unblock(psh_fd fd)
+{
+#if defined(SO_NOSIGPIPE)
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0;
+}
+
+/* True: there is something. */
+static bool psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
+{
+    struct pollfd wait;
+    PUSHER_ASSERT(timeout_ms >= 0);
+    wait.fd = (int)fd;
+    wait.events = 0;
+    if (wants & PUSHER_WANTS_READ) wait.events = (short)(wait.events | POLLIN);
+    if (wants & PUSHER_WANTS_WRITE) wait.events = (short)(wait.events | POLLOUT);
+    wait.revents = 0;
+    return poll(&wait, fd >= 0 ? 1 : 0, timeout_ms) > 0;
+}
+
+static bool psh_sockets_random(void *buf, size_t len, void *user_data)
+{
+    (void)user_data;
+    PUSHER_ASSERT(len <= 256); /* getentropy's limit */
+    return getentropy(buf, len) == 0;
+}
+
+PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+#endif /* POSIX */
+
+#if defined(MSG_NOSIGNAL)
+#define PSH_SOCKETS_SEND MSG_NOSIGNAL
+#else
+#define PSH_SOCKETS_SEND 0
+#endif
+
+/* -- common -- */
+
+static const char *psh_sockets_reason(int error)
+{
+    switch (error) {
+    case PSH_SOCKETS_ERROR(ECONNREFUSED): return "connection refused";
+    case PSH_SOCKETS_ERROR(ECONNRESET): return "connection reset";
+    case PSH_SOCKETS_ERROR(ECONNABORTED): return "connection aborted";
+    case PSH_SOCKETS_ERROR(ETIMEDOUT): return "timed out";
+    case PSH_SOCKETS_ERROR(EHOSTUNREACH): return "no route to the host";
+    case PSH_SOCKETS_ERROR(ENETUNREACH): return "network unreachable";
+    case PSH_SOCKETS_ERROR(EMFILE): return "out of file descriptors";
+    case PSH_SOCKETS_ERROR(EACCES): return "not permitted";
+#if !defined(_WIN32)
+    case EPIPE: return "connection closed by the other side";
+    case ENFILE: return "out of file descriptors";
+    case EPERM: return "not permitted";
+#endif
+    default: return "socket error";
+    }
+}
+
 /* One look-up. The thread and the socket both hold it; who leaves last frees it, so that nobody
    ever waits for getaddrinfo(). */
 struct psh_lookup {
-    pthread_mutex_t lock;
+    psh_lock lock;
     int holders;
     bool done;
     int error;               /* getaddrinfo's */
@@ -4290,39 +4558,33 @@ struct psh_lookup {
     char host[256], port[8];
 };
 
-struct psh_socket {
-    int fd;
-    struct psh_lookup *lookup;
-    const struct addrinfo *next; /* the address to try next */
-    const char *error;
-};
+/* Connections to several addresses race (RFC 8305 in its simplest form): each is given so much
+   time before the next one starts beside it, and the first that stands is taken. When all lanes
+   are taken the oldest is given up; it has been silent for two seconds. */
+enum { PSH_RACE_MS = 250, PSH_RACE_LANES = 8 };
 
-static const char *psh_sockets_reason(int error)
-{
-    switch (error) {
-    case ECONNREFUSED: return "connection refused";
-    case ECONNRESET: return "connection reset";
-    case ETIMEDOUT: return "timed out";
-    case EHOSTUNREACH: return "no route to the host";
-    case ENETUNREACH: return "network unreachable";
-    case EPIPE: return "connection closed by the other side";
-    case EMFILE:
-    case ENFILE: return "out of file descriptors";
-    case EACCES:
-    case EPERM: return "not permitted";
-    default: return "socket error";
-    }
-}
+struct psh_socket {
+    struct psh_lookup *lookup;
+    const struct addrinfo *next[2]; /* to be tried: of the first address' family, of the others */
+    uint64_t next_at;
+    const char *error;
+    psh_fd fd;                      /* the connection, when the race is over */
+    psh_fd lane[PSH_RACE_LANES];    /* connections being made, oldest first */
+    int lanes;
+    int family, turn;
+    bool resolved;
+    bool asked, shown;              /* ready_fn was called; and once more: fd may be told */
+};
 
 static void psh_sockets_leave(struct psh_lookup *lookup)
 {
-    pthread_mutex_lock(&lookup->lock);
+    psh_sockets_lock(&lookup->lock);
     PUSHER_ASSERT(lookup->holders > 0);
     bool last = --lookup->holders == 0;
-    pthread_mutex_unlock(&lookup->lock);
+    psh_sockets_unlock(&lookup->lock);
     if (!last) return;
     if (lookup->list) freeaddrinfo(lookup->list);
-    pthread_mutex_destroy(&lookup->lock);
+    psh_sockets_end(&lookup->lock);
     free(lookup);
 }
 
@@ -4333,19 +4595,19 @@ static void psh_sockets_resolve(struct psh_lookup *lookup, int flags)
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = flags | AI_NUMERICSERV;
     int error = getaddrinfo(lookup->host, lookup->port, &hints, &list);
-    pthread_mutex_lock(&lookup->lock);
+    psh_sockets_lock(&lookup->lock);
     lookup->list = error ? NULL : list;
     lookup->error = error;
     lookup->done = !error || !(flags & AI_NUMERICHOST);
-    pthread_mutex_unlock(&lookup->lock);
+    psh_sockets_unlock(&lookup->lock);
 }
 
-static void *psh_sockets_thread(void *argument)
+static PSH_SOCKETS_THREAD psh_sockets_thread(void *argument)
 {
     struct psh_lookup *lookup = (struct psh_lookup *)argument;
     psh_sockets_resolve(lookup, 0);
     psh_sockets_leave(lookup);
-    return NULL;
+    return 0;
 }
 
 static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
@@ -4354,7 +4616,7 @@ static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
     struct psh_lookup *lookup = (struct psh_lookup *)malloc(sizeof *lookup);
     if (!lookup) return NULL;
     memset(lookup, 0, sizeof *lookup);
-    if (pthread_mutex_init(&lookup->lock, NULL) != 0) {
+    if (!psh_sockets_begin(&lookup->lock)) {
         free(lookup);
         return NULL;
     }
@@ -4369,17 +4631,12 @@ static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
 /* A numeric address needs no thread, for it does not block. */
 static bool psh_sockets_start(struct psh_lookup *lookup)
 {
-    pthread_t thread;
-    pthread_attr_t detached;
     psh_sockets_resolve(lookup, AI_NUMERICHOST);
     if (lookup->done) return true;
-    if (pthread_attr_init(&detached) != 0) return false;
     lookup->holders = 2;
-    int failed = pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) != 0 ||
-                 pthread_create(&thread, &detached, psh_sockets_thread, lookup) != 0;
-    pthread_attr_destroy(&detached);
-    if (failed) lookup->holders = 1;
-    return !failed;
+    bool ok = psh_sockets_spawn(psh_sockets_thread, lookup);
+    if (!ok) lookup->holders = 1;
+    return ok;
 }
 
 static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
@@ -4389,7 +4646,7 @@ static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
     struct psh_socket *s = (struct psh_socket *)malloc(sizeof *s);
     if (!s) return NULL;
     memset(s, 0, sizeof *s);
-    s->fd = -1;
+    s->fd = PSH_SOCKETS_NONE;
     s->lookup = psh_sockets_lookup(host, port);
     if (s->lookup && psh_sockets_start(s->lookup)) return s;
     if (s->lookup) psh_sockets_leave(s->lookup);
@@ -4397,76 +4654,134 @@ static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
     return NULL;
 }
 
-/* The next address that a connection can be started to; false: none is left. */
-static bool psh_sockets_try_next(struct psh_socket *s)
+/* The first address from here on that is of the family, or that is not. */
+static const struct addrinfo *psh_sockets_find(const struct addrinfo *a, int family, bool same)
 {
-    PUSHER_ASSERT(s->lookup);
-    while (s->next) {
-        const struct addrinfo *a = s->next;
-        int on = 1;
-        s->next = a->ai_next;
-        if (s->fd >= 0) close(s->fd);
-        s->fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
-        if (s->fd < 0) {
-            s->error = psh_sockets_reason(errno);
+    while (a && (a->ai_family == family) != same) a = a->ai_next;
+    return a;
+}
+
+/* The families take turns: it is often a whole family that is dead. NULL: none is left. */
+static const struct addrinfo *psh_sockets_pick(struct psh_socket *s)
+{
+    PUSHER_ASSERT(s->turn == 0 || s->turn == 1);
+    int from = s->next[s->turn] ? s->turn : !s->turn;
+    const struct addrinfo *a = s->next[from];
+    if (a) s->next[from] = psh_sockets_find(a->ai_next, s->family, from == 0);
+    s->turn = !from;
+    return a;
+}
+
+static void psh_sockets_give_up(struct psh_socket *s, int lane)
+{
+    PUSHER_ASSERT(lane >= 0 && lane < s->lanes);
+    psh_sockets_shut(s->lane[lane]);
+    s->lanes--;
+    for (int i = lane; i < s->lanes; i++) s->lane[i] = s->lane[i + 1];
+}
+
+/* Starts a connection in a lane of its own, unless it fails at once. */
+static void psh_sockets_connect(struct psh_socket *s, const struct addrinfo *a, uint64_t now)
+{
+    int on = 1, error = 0;
+    psh_fd fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+    if (fd == PSH_SOCKETS_NONE) {
+        s->error = psh_sockets_reason(psh_sockets_last());
+        return;
+    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, sizeof on);
+    if (!psh_sockets_unblock(fd) || connect(fd, a->ai_addr, (socklen_t)a->ai_addrlen) != 0)
+        error = psh_sockets_last();
+    if (error && !psh_sockets_under_way(error)) {
+        s->error = psh_sockets_reason(error);
+        psh_sockets_shut(fd);
+        return;
+    }
+    if (s->lanes == PSH_RACE_LANES) psh_sockets_give_up(s, 0);
+    s->lane[s->lanes++] = fd;
+    s->next_at = now + PSH_RACE_MS;
+}
+
+/* > 0: the look-up has an answer. */
+static int psh_sockets_resolved(struct psh_socket *s)
+{
+    PUSHER_ASSERT(s->lanes == 0 && s->fd == PSH_SOCKETS_NONE);
+    psh_sockets_lock(&s->lookup->lock);
+    bool done = s->lookup->done;
+    int error = s->lookup->error;
+    const struct addrinfo *list = s->lookup->list;
+    psh_sockets_unlock(&s->lookup->lock);
+    if (!done) return PUSHER_IO_WANT_READ;
+    if (error || !list) {
+        s->error = error == EAI_AGAIN ? "the name server does not answer" : "unknown host";
+        return PUSHER_IO_ERROR_RESOLVE;
+    }
+    s->resolved = true;
+    s->family = list->ai_family;
+    s->next[0] = list;
+    s->next[1] = psh_sockets_find(list, s->family, false);
+    return 1;
+}
+
+/* Takes the first connection that stands; true: there is one. Those that failed make room. */
+static bool psh_sockets_finish(struct psh_socket *s)
+{
+    for (int i = 0; i < s->lanes;) {
+        int error = 0;
+        socklen_t len = sizeof error;
+        if (!psh_sockets_wait((intptr_t)s->lane[i], PUSHER_WANTS_WRITE, 0)) {
+            i++;
             continue;
         }
-        (void)fcntl(s->fd, F_SETFD, FD_CLOEXEC);
-        (void)fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK);
-        (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-#if defined(SO_NOSIGPIPE)
-        (void)setsockopt(s->fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
-        if (connect(s->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS ||
-            errno == EINTR)
+        if (getsockopt(s->lane[i], SOL_SOCKET, SO_ERROR, (char *)&error, &len) == 0 && !error) {
+            s->fd = s->lane[i];
+            s->lane[i] = s->lane[--s->lanes];
+            while (s->lanes > 0) psh_sockets_give_up(s, s->lanes - 1);
             return true;
-        s->error = psh_sockets_reason(errno);
+        }
+        s->error = psh_sockets_reason(error);
+        s->next_at = 0;
+        psh_sockets_give_up(s, i);
     }
     return false;
 }
 
-/* > 0: the look-up has an answer and the first connection is started. */
-static int psh_sockets_resolved(struct psh_socket *s)
+/* Of addresses that fail at once only so many in one poll. */
+static int psh_sockets_race(struct psh_socket *s)
 {
-    PUSHER_ASSERT(s->fd < 0);
-    pthread_mutex_lock(&s->lookup->lock);
-    bool done = s->lookup->done;
-    int error = s->lookup->error;
-    s->next = s->lookup->list;
-    pthread_mutex_unlock(&s->lookup->lock);
-    if (!done) return PUSHER_IO_WANT_READ;
-    if (error || !s->next) {
-        s->error = error == EAI_AGAIN ? "the name server does not answer" : "unknown host";
-        return PUSHER_IO_ERROR_RESOLVE;
+    PUSHER_ASSERT(s->resolved);
+    uint64_t now = pusher_sockets_now_ms();
+    for (int i = 0; i < PSH_RACE_LANES; i++) {
+        if (psh_sockets_finish(s)) return 1;
+        if (s->lanes > 0 && now < s->next_at) break;
+        const struct addrinfo *a = psh_sockets_pick(s);
+        if (!a) break;
+        psh_sockets_connect(s, a, now);
     }
-    return psh_sockets_try_next(s) ? 1 : PUSHER_IO_ERROR;
+    if (s->next[0] || s->next[1] || s->lanes > 1) return PUSHER_IO_WANT_READ;
+    return s->lanes == 1 ? PUSHER_IO_WANT_WRITE : PUSHER_IO_ERROR;
 }
 
+/* The first answer is never that there is a descriptor: an event loop then sees that this is
+   another connection, even if the system gives it the number of the one before. */
 static int psh_sockets_ready(void *stream)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
-    if (s->fd < 0) {
-        int resolved = psh_sockets_resolved(s);
-        if (resolved <= 0) return resolved;
-    }
-    for (;;) {
-        struct pollfd wait;
-        int error = 0;
-        socklen_t len = sizeof error;
-        wait.fd = s->fd;
-        wait.events = POLLOUT;
-        wait.revents = 0;
-        if (poll(&wait, 1, 0) <= 0) return PUSHER_IO_WANT_WRITE;
-        if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0) return 1;
-        s->error = psh_sockets_reason(error);
-        if (!psh_sockets_try_next(s)) return PUSHER_IO_ERROR;
-    }
+    int result = 1;
+    s->shown = s->asked;
+    s->asked = true;
+    if (!s->resolved) result = psh_sockets_resolved(s);
+    if (result > 0 && s->fd == PSH_SOCKETS_NONE) result = psh_sockets_race(s);
+    if (result > 0 || result == PUSHER_IO_WANT_WRITE)
+        return s->shown ? result : PUSHER_IO_WANT_READ;
+    return result;
 }
 
 static int psh_sockets_failed(struct psh_socket *s, int want)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return want;
-    s->error = psh_sockets_reason(errno);
+    int error = psh_sockets_last();
+    if (psh_sockets_again(error)) return want;
+    s->error = psh_sockets_reason(error);
     return PUSHER_IO_ERROR;
 }
 
@@ -4474,26 +4789,23 @@ static int psh_sockets_recv(void *stream, void *buf, size_t len)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
     PUSHER_ASSERT(len > 0 && len <= INT32_MAX);
-    ssize_t got = recv(s->fd, buf, len, 0);
-    return got >= 0 ? (int)got : psh_sockets_failed(s, PUSHER_IO_WANT_READ);
+    int got = (int)recv(s->fd, (char *)buf, (psh_io_len)len, 0);
+    return got >= 0 ? got : psh_sockets_failed(s, PUSHER_IO_WANT_READ);
 }
 
 static int psh_sockets_send(void *stream, const void *buf, size_t len)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
     PUSHER_ASSERT(len > 0 && len <= INT32_MAX);
-#if defined(MSG_NOSIGNAL)
-    ssize_t put = send(s->fd, buf, len, MSG_NOSIGNAL);
-#else
-    ssize_t put = send(s->fd, buf, len, 0);
-#endif
-    return put >= 0 ? (int)put : psh_sockets_failed(s, PUSHER_IO_WANT_WRITE);
+    int put = (int)send(s->fd, (const char *)buf, (psh_io_len)len, PSH_SOCKETS_SEND);
+    return put >= 0 ? put : psh_sockets_failed(s, PUSHER_IO_WANT_WRITE);
 }
 
 static void psh_sockets_close(void *stream)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
-    if (s->fd >= 0) close(s->fd);
+    while (s->lanes > 0) psh_sockets_give_up(s, s->lanes - 1);
+    if (s->fd != PSH_SOCKETS_NONE) psh_sockets_shut(s->fd);
     psh_sockets_leave(s->lookup);
     free(s);
 }
@@ -4503,28 +4815,14 @@ static const char *psh_sockets_error(void *stream)
     return ((struct psh_socket *)stream)->error;
 }
 
+/* While several addresses are tried there is not one descriptor to wait on: ready_fn then says
+   WANT_READ, and the client asks again soon. */
 static intptr_t psh_sockets_fd(void *stream)
 {
-    return ((struct psh_socket *)stream)->fd;
-}
-
-static bool psh_sockets_random(void *buf, size_t len, void *user_data)
-{
-    (void)user_data;
-    PUSHER_ASSERT(len <= 256); /* getentropy's limit */
-    return getentropy(buf, len) == 0;
-}
-
-static void psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
-{
-    struct pollfd wait;
-    PUSHER_ASSERT(timeout_ms >= 0);
-    wait.fd = (int)fd;
-    wait.events = 0;
-    if (wants & PUSHER_WANTS_READ) wait.events = (short)(wait.events | POLLIN);
-    if (wants & PUSHER_WANTS_WRITE) wait.events = (short)(wait.events | POLLOUT);
-    wait.revents = 0;
-    (void)poll(&wait, fd >= 0 ? 1 : 0, timeout_ms);
+    const struct psh_socket *s = (const struct psh_socket *)stream;
+    if (!s->shown) return -1;
+    bool alone = s->lanes == 1 && !s->next[0] && !s->next[1];
+    return (intptr_t)(alone ? s->lane[0] : s->fd);
 }
 
 PUSHER_DEF pusher_transport pusher_sockets_transport(void)
@@ -4547,13 +4845,6 @@ PUSHER_DEF pusher_random pusher_sockets_random(void)
     random.fill_fn = psh_sockets_random;
     random.user_data = NULL;
     return random;
-}
-
-PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 #endif /* PUSHER_SOCKETS */

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a make target needs and does not find; says nothing when all is there.
-# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench
+# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench windows
 # What counts is whether a thing works (a compile, a command), not which package it came from;
 # CC, CPPFLAGS and LDFLAGS are respected, so a jsmn.h in a folder of your own is found.
 set -u
@@ -32,6 +32,9 @@ fuzz|libFuzzer|fuzzer|libclang-rt-14-dev|compiler-rt|compiler-rt|compiler-rt|llv
 coverage|gcovr|run command -v gcovr|gcovr|gcovr|gcovr|gcovr|gcovr
 interop|node|run command -v node|nodejs|nodejs|nodejs|nodejs|node
 interop|npm|run command -v npm|npm|npm|npm|npm|node
+windows|mingw-w64|run command -v x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
+windows|mingw-w64 for C++|run command -v x86_64-w64-mingw32-g++|g++-mingw-w64-x86-64|mingw64-gcc-c++|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
+windows|wine|run command -v wine|wine wine64|wine|wine|wine|-
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~
