@@ -60,6 +60,7 @@ programs = $(addprefix build/$(if $(filter san,$(1)),,$(1)/)tests/,$(call flat,$
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
+.PHONY: platforms size
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
@@ -120,6 +121,14 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	$(SUB) build-coverage
 	@$(CHECK)/run_tests.sh build/log/coverage $(call programs,cov,$(UNIT) $(API) $(ANOMALY)); \
 	    status=$$?; $(CHECK)/coverage.sh && exit $$status
+
+platforms: ## the tests on other processors, big-endian ones too, and on a bare Cortex-M3
+	@$(DEPS) demo platforms
+	@tests/platforms/run.sh $(PLATFORMS)
+
+size: ## code and RAM on a Cortex-M4, for each room of pusher.h
+	@$(DEPS) demo size
+	@tests/platforms/size.sh
 
 install: ## copy pusher.h to PREFIX/include (default /usr/local; DESTDIR is respected)
 	@install -d "$(DESTDIR)$(PREFIX)/include"
