@@ -61,9 +61,9 @@ libraries() {
     rm -f "$out"/obj/*.o
 }
 
-stamp="$(cat "$src/versions") $("${cc[@]}" --version | head -1) $compiler $(cksum <tests/platforms/one.sh)"
+stamp="$(cat "$src/versions") $("${cc[@]}" --version | head -1) $compiler $(declare -f libraries | cksum)"
 if [ "$stamp" != "$(cat "$out/stamp" 2>/dev/null)" ]; then
-    libraries || { bad 'the libraries do not compile' "$log"; end; }
+    libraries 2>>"$log" || { bad 'the libraries do not compile' "$log"; end; }
     echo "$stamp" >"$out/stamp"
     echo "  $name: libraries built, $(($(date +%s) - start)) s"
 fi
@@ -82,13 +82,13 @@ libs=("$out/libs.a" -L"$out" -lwslay "-Wl,-rpath,$PWD/$out" -lm)
 
 object() { # object NAME FLAGS... FILE
     local to=$out/obj/$1.o; shift
-    "${cc[@]}" "${flags[@]}" "$@" -o "$to" 2>>"$log"
+    "${cc[@]}" "${flags[@]}" "$@" -o "$to" 2>"$log"
 }
 
 # Nobody else compiles it for this target, so warnings are errors here, as on the usual ones.
 warnings=(-Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror)
 # shellcheck disable=SC2086 # no word when empty
-object pusher "${warnings[@]}" -Wno-system-headers -DPUSHER_IMPLEMENTATION $sockets -x c -c pusher.h ||
+object pusher "${warnings[@]}" -DPUSHER_IMPLEMENTATION $sockets -x c -c pusher.h ||
     { bad 'pusher.h does not compile' "$log"; end; }
 helpers=("$out/obj/pusher.o")
 if [ $bare = no ]; then
