@@ -131,9 +131,13 @@ typedef struct pusher_client pusher_client; /* one connection with its channels 
 /* Value handles. All zero is "none"; a handle whose thing has gone is stale, for ever. */
 typedef struct pusher_channel { uint32_t id, generation; } pusher_channel;
 typedef struct pusher_binding { uint32_t id, generation; } pusher_binding;
+typedef struct pusher_ticket { uint32_t id, epoch; } pusher_ticket; /* one open authorization    */
 
-/* A pseudo channel for pusher_bind() and pusher_unbind_where(): the events of all channels. */
+/* Pseudo channels for pusher_bind() and pusher_unbind_where(): the events of all channels, those
+   sent to the signed-in user, and "online" / "offline" of the users that this one watches. */
 #define PUSHER_ALL (pusher_pseudo_channel(UINT32_MAX))
+#define PUSHER_USER (pusher_pseudo_channel(UINT32_MAX - 1))
+#define PUSHER_WATCHLIST (pusher_pseudo_channel(UINT32_MAX - 2))
 
 static inline pusher_channel pusher_pseudo_channel(uint32_t id)
 {
@@ -149,11 +153,18 @@ typedef enum pusher_result {
     PUSHER_OK = 0,
     PUSHER_ERR_ARGUMENT,       /* a NULL, or an option that cannot be                           */
     PUSHER_ERR_MEMORY,         /* the allocator gave nothing, or a configured limit is reached  */
-    PUSHER_ERR_STALE,          /* the handle's channel or binding has gone                      */
+    PUSHER_ERR_STALE,          /* the handle's channel, binding or ticket has gone              */
     PUSHER_ERR_NAME,           /* not a channel or event name the protocol allows               */
-    PUSHER_ERR_NOT_SUBSCRIBED, /* no such channel: subscribe first                              */
+    PUSHER_ERR_NOT_CONNECTED,  /* nothing can be sent now                                       */
+    PUSHER_ERR_NOT_SUBSCRIBED, /* no such channel, or the server has not confirmed it yet       */
+    PUSHER_ERR_PUBLIC,         /* public channels take no client events                         */
+    PUSHER_ERR_ENCRYPTED,      /* encrypted channels take no client events                      */
     PUSHER_ERR_UNSUPPORTED,    /* not in this version or build                                  */
-    PUSHER_ERR_TOO_BIG,        /* a message over max_message_bytes                              */
+    PUSHER_ERR_TOO_BIG,        /* over a limit: message, client event, members                  */
+    PUSHER_ERR_RATE,           /* more client events a second than the server takes             */
+    PUSHER_ERR_QUEUE_FULL,     /* the output is full: try again after the next poll             */
+    PUSHER_ERR_AUTH,           /* no authorization: refused, unanswered, or an answer without   */
+    PUSHER_ERR_DECRYPT,        /* an event that could not be decrypted                          */
     PUSHER_ERR_RANDOM,         /* the random source failed                                      */
     PUSHER_ERR_RESOLVE,        /* the host name has no address                                  */
     PUSHER_ERR_IO,             /* the connection could not be made, or was lost                 */
@@ -177,8 +188,22 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect          */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
+                                  pusher_subscribe() is called once more                        */
 } pusher_subscription;
+
+/* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
+   needs authorization. */
+typedef enum pusher_kind {
+    PUSHER_KIND_PUBLIC = 0,
+    PUSHER_KIND_CACHE,           /* cache-                   */
+    PUSHER_KIND_PRIVATE,         /* private-                 */
+    PUSHER_KIND_PRIVATE_CACHE,   /* private-cache-           */
+    PUSHER_KIND_PRESENCE,        /* presence-                */
+    PUSHER_KIND_PRESENCE_CACHE,  /* presence-cache-          */
+    PUSHER_KIND_ENCRYPTED,       /* private-encrypted-       */
+    PUSHER_KIND_ENCRYPTED_CACHE  /* private-encrypted-cache- */
+} pusher_kind;
 
 /* Pointers live until the callback returns (error_fn), or until the client's next call
    (pusher_last_error). */
@@ -195,6 +220,13 @@ PUSHER_DEF const char *pusher_state_name(pusher_state state);       /* "connecte
 
 /* ---- events -------------------------------------------------------------------------------- */
 
+/* Somebody in a presence channel. The pointers live until the next poll; UTF-8, NUL-terminated. */
+typedef struct pusher_member {
+    const char *id;           /* a number on the wire is given as its text                      */
+    const char *info;         /* user_info as JSON text; "" when there is none                  */
+    size_t info_len;          /* bytes                                                          */
+} pusher_member;
+
 /* Valid during the callback only; copy what you keep. Text is UTF-8 and NUL-terminated. data may
    hold NUL bytes of its own (\u0000 in JSON): data_len counts them. */
 typedef struct pusher_event {
@@ -207,6 +239,12 @@ typedef struct pusher_event {
     const char *raw;          /* the payload exactly as on the wire; NOT NUL-terminated         */
     size_t raw_len;           /* bytes; 0 = the message had no data                             */
     const char *user_id;      /* sender of a client event on a presence channel, else NULL      */
+    const pusher_member *member; /* pusher:member_added and _removed: who; else NULL            */
+    bool from_cache;          /* the first event of a cache channel after subscribing, unless
+                                 pusher:cache_miss came before it. No server marks it: an event
+                                 published in that very moment looks the same                   */
+    uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
+                                 long events may have been missed; else 0                       */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -261,6 +299,70 @@ typedef struct pusher_logger {
     void *user_data;
 } pusher_logger;
 
+/* ---- authorization ------------------------------------------------------------------------- */
+
+typedef enum pusher_auth_kind {
+    PUSHER_AUTH_CHANNEL = 0, /* may this client subscribe to the channel?                       */
+    PUSHER_AUTH_USER         /* who is this client? (pusher_signin)                             */
+} pusher_auth_kind;
+
+typedef enum pusher_auth_reason {
+    PUSHER_AUTH_FIRST = 0,   /* the channel is new                                              */
+    PUSHER_AUTH_RECONNECT,   /* a new connection needs a new answer                             */
+    PUSHER_AUTH_KEY_REFRESH, /* an event could not be decrypted: has the key changed?           */
+    PUSHER_AUTH_RETRY        /* the answer before was "later", or there was none                */
+} pusher_auth_reason;
+
+/* Valid during the callback, but for the ticket: that is answered then or many polls later. */
+typedef struct pusher_auth_request {
+    pusher_ticket ticket;
+    pusher_auth_kind kind;
+    pusher_auth_reason reason;
+    uint32_t attempt;         /* from 1                                                         */
+    const char *socket_id;
+    const char *channel_name; /* "" for a user                                                  */
+    pusher_channel channel;   /* none for a user                                                */
+} pusher_auth_request;
+
+/* Answer each with pusher_auth_accept() or _reject(), or all with pusher_auth_accept_batch().
+   count is 1 unless auth.max_batch allows more. */
+typedef void (*pusher_auth_fn)(pusher_client *client, const pusher_auth_request *requests,
+                               uint32_t count, void *user_data);
+/* Called before each request to the endpoint: add what it needs by pusher_auth_header() and
+   pusher_auth_param(). */
+typedef void (*pusher_auth_prepare_fn)(pusher_client *client, const pusher_auth_request *request,
+                                       void *user_data);
+
+typedef struct pusher_pair { const char *name, *value; } pusher_pair;
+
+/* How channels other than public ones, and users, are authorized: by the first of request_fn,
+   endpoint and secret that is given (users: user_fn, user_endpoint, request_fn, secret). Copied,
+   strings included. Nothing in here ever reaches a log or an error text. */
+typedef struct pusher_auth_options {
+    pusher_auth_fn request_fn;       /* your own way; called in pusher_poll()                   */
+    pusher_auth_fn user_fn;          /* the same for users only                                 */
+    const char *endpoint;            /* http://host[:port]/path: gets a POST like pusher-js',
+                                        socket_id=...&channel_name=..., form-encoded            */
+    const char *user_endpoint;       /* the same for users: socket_id=...                       */
+    const pusher_pair *headers;      /* of each request: Authorization, for example             */
+    const pusher_pair *params;       /* more form fields of each request                        */
+    size_t header_count, param_count;
+    pusher_auth_prepare_fn prepare_fn; /* headers and params that change, such as tokens        */
+    const char *secret;              /* the app's secret: signs here. For development and for
+                                        programs that are servers: it must not be shipped       */
+    const char *channel_data;        /* with secret: JSON of this user for presence channels,
+                                        {"user_id":"1","user_info":{...}}                       */
+    const char *signin_data;         /* with secret: JSON of this user for pusher_signin(),
+                                        {"id":"1",...}                                          */
+    uint32_t max_batch;              /* 1: requests in one call of request_fn; at most 65536    */
+    uint32_t max_attempts;           /* 3: until "later", status 429 and 5xx, no route and no
+                                        answer in time are taken for a no                       */
+    uint32_t max_answer_bytes;       /* 16384: of the endpoint                                  */
+    void *user_data;                 /* for the functions above                                 */
+} pusher_auth_options;
+
+/* ---- TLS ----------------------------------------------------------------------------------- */
+
 typedef enum pusher_tls_mode {
     PUSHER_TLS_DEFAULT = 0, /* TLS where it is compiled in: not in this version, so plain        */
     PUSHER_TLS_OFF,
@@ -290,6 +392,7 @@ typedef struct pusher_options {
     const char *origin;  /* sent as Origin header when given                                    */
 
     pusher_tls_options tls;
+    pusher_auth_options auth;
     pusher_transport transport; /* default with PUSHER_SOCKETS: pusher_sockets_transport()      */
     pusher_random random;       /* default with PUSHER_SOCKETS: pusher_sockets_random()         */
     pusher_allocator allocator;
@@ -306,6 +409,8 @@ typedef struct pusher_options {
     uint32_t unavailable_timeout_ms; /* 10000: until "connecting" is called "unavailable"       */
     uint32_t connect_timeout_ms;     /* 15000: from look-up to connection_established           */
     uint32_t subscribe_timeout_ms;   /* 10000: for the answer to a subscription                 */
+    uint32_t auth_timeout_ms;        /* 10000: for the answer to an authorization               */
+    uint32_t signin_timeout_ms;      /* 10000: for the answer to a sign-in                      */
     uint32_t reconnect_base_ms;      /* 1000                                                    */
     uint32_t reconnect_cap_ms;       /* 30000; also how long a connection must last before the
                                         count of failures starts again                          */
@@ -315,6 +420,12 @@ typedef struct pusher_options {
     uint32_t max_output_bytes;       /* 12288: bytes waiting to be sent; at least 1024          */
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
     uint32_t max_channels;           /* 1048576; at most 16777216                               */
+    uint32_t max_members;            /* 10000: in one presence channel                          */
+    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key         */
+    uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
+    uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
+    uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
+                                        confirmed fails; else it waits, up to so many bytes     */
 } pusher_options;
 
 /* ---- a client's life ----------------------------------------------------------------------- */
@@ -367,8 +478,17 @@ PUSHER_DEF const pusher_error *pusher_last_error(const pusher_client *client);
 
 /* One more reference to the channel; the first one subscribes. Names: 1 to 200 characters of
    A-Z a-z 0-9 _ - = @ , . ; : # and no # in front (the server's own channels).
-   None on failure: PUSHER_ERR_NAME, _UNSUPPORTED (private-, presence-), _MEMORY, _ARGUMENT. */
+   None on failure: PUSHER_ERR_NAME, _AUTH (options.auth has no way to authorize it), _MEMORY,
+   _ARGUMENT. */
 PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *channel_name);
+
+/* The same, with more members for the subscription's data: a JSON object such as
+   {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
+   and sent with each subscription from the next one on; it must not hold channel, auth or
+   channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
+   1024 bytes). */
+PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
+                                                const char *fields_json);
 
 /* One reference fewer; with the last one the subscription ends, its bindings go, and the handle
    becomes stale. PUSHER_ERR_STALE: it was so already; harmless. */
@@ -391,9 +511,75 @@ PUSHER_DEF pusher_subscription pusher_channel_state(const pusher_client *client,
 PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *client,
                                                       pusher_channel channel);
 
+/* By the longest prefix; see pusher_kind. */
+PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name);
+
+/* ---- presence ------------------------------------------------------------------------------ */
+
+/* The members of a presence channel, this client among them; 0 on any other channel. While the
+   connection is lost they stay as they were; afterwards the difference is told as
+   pusher:member_removed and pusher:member_added behind pusher:subscription_succeeded. */
+PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel);
+
+/* index counts from 0; the order holds until somebody leaves. False: there is no such member, and
+   *member is all NULL. */
+PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
+                                 uint32_t index, pusher_member *member);
+PUSHER_DEF bool pusher_member_find(const pusher_client *client, pusher_channel channel,
+                                   const char *user_id, pusher_member *member);
+/* This client's own. */
+PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel channel,
+                                 pusher_member *member);
+
+/* ---- client events, sign-in ---------------------------------------------------------------- */
+
+/* Sends an event to the channel's other subscribers, through the server. The name begins with
+   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
+   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
+   _MEMORY. */
+PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
+                                        const char *event_name, const char *json, size_t len);
+
+/* Signs the user in on this connection and on each that follows. The outcome is told to the
+   handlers of PUSHER_USER and PUSHER_ALL: pusher:signin_success, or pusher:signin_error (refused,
+   or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
+PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
+
+/* The user's id while signed in, else NULL. Lives until the next poll. */
+PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
+
+/* ---- answering authorizations -------------------------------------------------------------- */
+
+/* body: what the application's endpoint answers, as it is: {"auth":"key:signature"}, with
+   "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
+   From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
+   earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
+   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
+                                            const char *body, size_t len);
+
+/* Answers the whole call of request_fn that had this ticket in it: an object with a member for
+   each channel's name, whose value is a body as above, or {"status":200,"data":BODY}. A status
+   other than 200 and a name that is missing are refusals; channels answered before stay so. */
+PUSHER_DEF pusher_result pusher_auth_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                                  const char *body, size_t len);
+
+/* status: the HTTP status or any number of yours, told as server_code; reason: for people, may be
+   NULL. retry: ask again later, up to auth.max_attempts. PUSHER_ERR_STALE as above. */
+PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket ticket,
+                                            int status, const char *reason, bool retry);
+
+/* In auth.prepare_fn only: one more header or form field of the request being made.
+   PUSHER_ERR_ARGUMENT: called elsewhere, or the header would break the request. */
+PUSHER_DEF pusher_result pusher_auth_header(pusher_client *client, const char *name,
+                                            const char *value);
+PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *name,
+                                           const char *value);
+
 /* ---- bindings ------------------------------------------------------------------------------ */
 
-/* Call fn for each event of this name on the channel, or on all channels with PUSHER_ALL. The same
+/* Call fn for each event of this name on the channel or pseudo channel. The same
    fn bound twice fires twice. The name is copied; any text up to 200 bytes. None on failure:
    PUSHER_ERR_NOT_SUBSCRIBED (an empty handle), _STALE, _NAME, _ARGUMENT (fn is NULL), _MEMORY. */
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
@@ -421,9 +607,19 @@ typedef struct pusher_stats {
     uint64_t events;              /* given to at least one handler                              */
     uint64_t events_unbound;      /* nobody had bound them                                      */
     uint64_t messages_bad;        /* reported as PUSHER_ERR_PARSE or ignored as binary          */
+    uint64_t dropped_memory;      /* messages dropped because the allocator gave nothing        */
+    uint64_t dropped_decrypt;     /* encrypted events that could not be decrypted               */
+    uint64_t dropped_held;        /* encrypted events over max_held_bytes                       */
+    uint64_t dropped_triggers;    /* queued client events whose channel went away               */
+    uint64_t pings_received;      /* WebSocket pings                                            */
     uint32_t attempts;            /* connections tried                                          */
     uint32_t connections;         /* connections that reached "connected"                       */
+    uint32_t reconnects;          /* those after the first                                      */
     uint32_t round_trip_ms;       /* of the last ping; 0 before the first                       */
+    uint32_t auth_requests;       /* authorizations asked for                                   */
+    uint32_t auth_failures;       /* refused, late or unusable                                  */
+    uint32_t auth_stale;          /* answers to tickets that were stale                         */
+    uint32_t auth_latency_ms;     /* from the last question to its answer                       */
 } pusher_stats;
 
 PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stats);
