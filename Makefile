@@ -123,7 +123,7 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	    status=$$?; $(CHECK)/coverage.sh && exit $$status
 
 platforms: ## the tests on other processors, big-endian ones too, and on a bare Cortex-M3
-	@$(DEPS) demo platforms
+	@$(DEPS) demo
 	@tests/platforms/run.sh $(PLATFORMS)
 
 size: ## code and RAM on a Cortex-M4, for each room of pusher.h

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what a make target needs and does not find; says nothing when all is there.
 # Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench
-#                             size platforms
+#                             size
 # What counts is whether a thing works (a compile, a command), not which package it came from;
 # CC, CPPFLAGS and LDFLAGS are respected, so a jsmn.h in a folder of your own is found.
 set -u
