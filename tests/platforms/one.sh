@@ -147,7 +147,7 @@ for file in tests/unit/*.c tests/api/*.c tests/anomaly/*.c tests/server/selftest
 done
 echo "  $name: ${#programs[@]} test programs built, $(($(date +%s) - start)) s"
 RUN_UNDER="$runner" tests/check/run_tests.sh "$out/log" "${programs[@]}" >"$out/tests.txt" 2>&1
-grep -A8 '^FAILED' "$out/tests.txt" | sed "s/^/  $name: /"
+awk '/^FAILED/ || (shown && /^ /); { shown = /^FAILED/ || (shown && /^ /) }' "$out/tests.txt" | sed "s/^/  $name: /"
 read -r p f < <(awk '/^[0-9]+ passed, [0-9]+ failed/ { print $1, $3 }' "$out/tests.txt")
 passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))
 end

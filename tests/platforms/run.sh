@@ -144,7 +144,7 @@ reference=$(awk '{ print $3 }' $out/native/row 2>/dev/null)
 rows=()
 row() { # row NAME WHAT PASSED FAILED HASH SECONDS
     passed=$((passed + $3)) failed=$((failed + $4))
-    rows+=("$(printf '  %-10s %-28s %5d passed %3d failed  %-16s %5s s' "$@")")
+    rows+=("$(printf '  %-13s %-28s %5d passed %3d failed  %-16s %5s s' "$@")")
 }
 
 for name in "${ready[@]}"; do
@@ -193,7 +193,7 @@ macos() {
         mkdir -p $out/macos/$target && : >$log
         export ZIG_LOCAL_CACHE_DIR=$PWD/$out/macos/cache ZIG_GLOBAL_CACHE_DIR=$PWD/$out/macos/cache
         compile() { "$zig" cc -target $target -O1 -w -I. -Itests -I$out/include "$@" >>$log 2>&1; }
-        for file in $out/src/mbedtls/library/{md,md5,sha1,sha256,sha512,ripemd160,base64,constant_time,platform_util,platform}.c \
+        for file in $out/src/mbedtls/library/{md,md5,sha1,sha256,sha512,ripemd160,base64,bignum,constant_time,platform_util,platform}.c \
             $out/src/wslay/lib/*.c; do
             compile -DHAVE_ARPA_INET_H -I$out/src/mbedtls/include -c "$file" \
                 -o "$out/macos/$target/$(basename "$file" .c).o" || ok=no

@@ -4,6 +4,15 @@
  * Prints a line "HASH NAME" for each and, last, "trace HASH". What may differ between machines is
  * in no trace: pointers, sizes of allocations, times.
  */
+#ifdef __cplusplus /* which cmocka.h knows nothing of */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+extern "C" {
+#include <cmocka.h>
+}
+#endif
 #include "fake.h"
 
 /* Four random bytes are another number on a machine with another order of bytes, and the client
