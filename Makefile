@@ -67,6 +67,7 @@ run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
+.PHONY: platforms size
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
@@ -127,6 +128,14 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	$(SUB) build-coverage
 	@$(CHECK)/run_tests.sh build/log/coverage $(run_coverage); \
 	    status=$$?; $(CHECK)/coverage.sh && exit $$status
+
+platforms: ## the tests on other processors, big-endian ones too, and on a bare Cortex-M3
+	@$(DEPS) demo
+	@tests/platforms/run.sh $(PLATFORMS)
+
+size: ## code and RAM on a Cortex-M4, for each room of pusher.h
+	@$(DEPS) demo size
+	@tests/platforms/size.sh
 
 install: ## copy pusher.h to PREFIX/include (default /usr/local; DESTDIR is respected)
 	@install -d "$(DESTDIR)$(PREFIX)/include"

@@ -7846,7 +7846,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
 static const char *psh_client_bad_hooks(const pusher_options *o)
 {
     const pusher_transport *t = &o->transport;
-    if (o->tls.mode < PUSHER_TLS_DEFAULT || o->tls.mode > PUSHER_TLS_ON)
+    if ((unsigned)o->tls.mode > (unsigned)PUSHER_TLS_ON)
         return "options.tls.mode is not a pusher_tls_mode";
     if (!t->open_fn)
         return "options.transport is needed: define PUSHER_SOCKETS, or give your own";

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a make target needs and does not find; says nothing when all is there.
-# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench windows
+# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench windows size
 # What counts is whether a thing works (a compile, a command), not which package it came from;
 # CC, CPPFLAGS and LDFLAGS are respected, so a jsmn.h in a folder of your own is found.
 set -u
@@ -39,6 +39,9 @@ bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~
 bench|khash.h, to compare with|c htslib/khash.h|libhts-dev|~|~|~|~
+size|objdump|run command -v objdump|binutils|binutils|binutils|binutils|binutils
+size|a compiler for the Cortex-M|run command -v arm-none-eabi-gcc|gcc-arm-none-eabi|arm-none-eabi-gcc-cs|gcc-arm-none-eabi|arm-none-eabi-gcc|-
+size|its C library|arm|libnewlib-arm-none-eabi|arm-none-eabi-newlib|newlib-arm-none-eabi|arm-none-eabi-newlib|-
 '
 
 wanted() { # the lines of the groups asked for, but for what this machine's packages never have
@@ -62,6 +65,7 @@ works() { # works TEST...
     case $kind in
     c) header=$1; shift; compile "$header" -- "$@" ;;
     run) eval "$*" >/dev/null 2>&1 ;;
+    arm) echo '#include <string.h>' | arm-none-eabi-gcc -E -x c - >/dev/null 2>&1 ;;
     fuzzer) printf 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n)\n{\n    return p && n ? 0 : 0;\n}\n' \
         >"$scratch/f.c" && clang -fsanitize=fuzzer "$scratch/f.c" -o "$scratch/f" 2>/dev/null ;;
     esac
