@@ -11,6 +11,7 @@ CXX      ?= g++
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 LIBS     := -lwslay -lmbedcrypto -lpthread
+TLS_LIBS := -lmbedtls -lmbedx509
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -186,7 +187,8 @@ $(foreach t,$(TESTS),$(eval $(call programs,$(1),$(t)): build/$(1)/$(t).o))
 $(call programs,$(1),$(TESTS)): build/$(1)/libtest.a
 	@mkdir -p $$(@D)
 	$$(call SAY,link)
-	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(LIBS) -o $$@
+	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(if $$(findstring tls,$$(@F)),$$(TLS_LIBS)) \
+	    $$(LIBS) -o $$@
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 
