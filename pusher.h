@@ -2894,7 +2894,7 @@ struct psh_tls_stream {
     size_t unsent;             /* the caller's bytes in that output; 0: it is mbedTLS' own */
     unsigned char head[PSH_TLS_HEAD]; /* of the last record of the handshake */
     size_t seen;               /* bytes of the record being read */
-    uint32_t records;
+    bool known, foreign;       /* the first bytes have come; and are not TLS' */
     unsigned char address[16]; /* the host, if it is one */
     size_t address_len;        /* 4, 16, or 0: it is a name */
     char host[PSH_TLS_HOST];
@@ -3021,8 +3021,8 @@ static struct psh_text *psh_tls_say(struct psh_tls_stream *s)
 
 static void psh_tls_add_buf(struct psh_text *say, const mbedtls_x509_buf *buf)
 {
-    psh_env_add_foreign(say, (const char *)buf->p, buf->len < 64 ? buf->len : 64);
-    if (buf->len > 64) psh_env_add(say, "...");
+    psh_env_add_foreign(say, (const char *)buf->p, buf->len < 40 ? buf->len : 40);
+    if (buf->len > 40) psh_env_add(say, "...");
 }
 
 static void psh_tls_add_hex(struct psh_text *say, unsigned value, unsigned digits)
@@ -3106,14 +3106,13 @@ static void psh_tls_say_untrusted(struct psh_text *say, const mbedtls_x509_crt *
         psh_env_add(say, " is signed by itself, and not one of those trusted");
         return;
     }
-    psh_env_add(say, " comes from ");
+    const mbedtls_x509_crt *at = crt->next;
+    while (at && (!psh_tls_same(&at->subject_raw, &crt->issuer_raw) || psh_tls_is_authority(at)))
+        at = at->next;
+    psh_env_add(say, at ? " is signed by one that is no authority (issuer: "
+                        : " is not signed by a known authority (issuer: ");
     psh_tls_add_quoted(say, &crt->issuer);
-    for (const mbedtls_x509_crt *at = crt->next; at; at = at->next) {
-        if (!psh_tls_same(&at->subject_raw, &crt->issuer_raw) || psh_tls_is_authority(at)) continue;
-        psh_env_add(say, ", which may not sign certificates");
-        return;
-    }
-    psh_env_add(say, ", which is not a known authority");
+    psh_env_add(say, ")");
 }
 
 /* What the flags of one certificate mean, the most telling first. crt is NULL when only the sum of
@@ -3151,10 +3150,10 @@ static void psh_tls_say_flags(struct psh_tls_stream *s, const mbedtls_x509_crt *
     } else if (crt && (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED)) {
         psh_tls_say_untrusted(say, crt);
     } else if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) {
-        psh_env_add(say, " comes from nobody that is trusted");
+        psh_env_add(say, " is not signed by a known authority");
     } else if (flags & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE |
                         MBEDTLS_X509_BADCERT_NS_CERT_TYPE)) {
-        psh_env_add(say, " may not be used for this (key usage)");
+        psh_env_add(say, " may not be used by a server (key usage)");
     } else {
         psh_env_add(say, " was refused");
     }
@@ -3209,13 +3208,6 @@ static bool psh_tls_too_old(int code)
 #endif
 }
 
-/* The first bytes are no record of the handshake. */
-static bool psh_tls_is_foreign(const struct psh_tls_stream *s)
-{
-    if (s->records > 0 || s->seen == 0) return false;
-    return s->head[0] < 20 || s->head[0] > 23 || (s->seen > 1 && s->head[1] != 3);
-}
-
 static void psh_tls_say_end(struct psh_tls_stream *s)
 {
     psh_env_add(psh_tls_say(s), s->phase == PSH_TLS_OPEN
@@ -3231,9 +3223,9 @@ static void psh_tls_say_code(struct psh_tls_stream *s, int code)
         psh_env_add(say, "the random source failed");
     } else if (psh_tls_no_memory(code)) {
         psh_env_add(say, "no memory");
-    } else if (s->phase == PSH_TLS_SHAKING && psh_tls_is_foreign(s)) {
+    } else if (s->phase == PSH_TLS_SHAKING && s->foreign) {
         psh_env_add(say, "the server does not speak TLS on this port");
-        if (s->seen >= 5 && memcmp(s->head, "HTTP/", 5) == 0)
+        if (memcmp(s->head, "HTTP/", 5) == 0)
             psh_env_add(say, ": it answers in plain HTTP");
     } else if (psh_tls_too_old(code)) {
         psh_env_add(say, "the server's protocol is too old: TLS 1.2 at least is needed");
@@ -3299,9 +3291,11 @@ static void psh_tls_note(struct psh_tls_stream *s, const unsigned char *at, size
     for (size_t i = 0; i < len; i++) {
         if (s->seen < PSH_TLS_HEAD) s->head[s->seen] = at[i];
         s->seen++;
-        if (s->seen < 5 || s->seen < 5u + ((unsigned)s->head[3] << 8 | s->head[4])) continue;
-        s->records++;
-        s->seen = 0;
+        if (!s->known && s->seen == 2) {
+            s->known = true;
+            s->foreign = s->head[0] < 20 || s->head[0] > 23 || s->head[1] != 3;
+        }
+        if (s->seen >= 5 && s->seen >= 5u + ((unsigned)s->head[3] << 8 | s->head[4])) s->seen = 0;
     }
 }
 

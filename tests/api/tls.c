@@ -1,12 +1,21 @@
 /* TLS as a user of the library sees it: good servers, and many bad ones, each refused with words of
-   its own. Nobody is ever sent a byte of the upgrade request without having been verified. */
+   its own. None of the bad ever gets a byte of the upgrade request. */
 #define PUSHER_TLS
 #define PUSHER_IMPLEMENTATION
 #include "pusher.h"
 
 #include "tls.h"
 
-/* A server with one certificate of its own, and TLS 1.3 where that is possible and asked for. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
+#define PREFIX TLS_HOST ":443: connecting: TLS: "
+
+/* The versions that this mbedTLS can speak. */
+#define EACH_VERSION(minor) for (int minor = 3; minor <= 3 + TLS_HAS_13; minor++)
+
+/* A server with one certificate of its own. */
 static void serve(tls_world *w, const tls_spec *spec, int minor)
 {
     tls_cert cert = tls_make(spec);
@@ -17,32 +26,734 @@ static void serve(tls_world *w, const tls_spec *spec, int minor)
     tls_accept(w);
 }
 
+static void expect_connected(tls_world *w)
+{
+    if (!tls_run(w, 3000))
+        fail_msg("neither connected nor refused");
+    assert_string_equal(w->message, "");
+    assert_int_equal(pusher_get_state(w->client), PUSHER_CONNECTED);
+    tls_say_event(w, "{\"event\":\"news\",\"channel\":\"chat\",\"data\":\"hello\"}");
+    tls_pass(w, 3);
+    assert_string_equal(w->event, "news hello");
+}
+
+static void expect_refused(tls_world *w, const char *message)
+{
+    if (!tls_run(w, 3000))
+        fail_msg("neither connected nor refused; wanted \"%s\"", message);
+    assert_string_equal(w->message, message);
+    assert_int_equal(w->code, PUSHER_ERR_TLS);
+    assert_int_equal(w->heard.from_client.len, 0);
+    assert_int_not_equal(pusher_get_state(w->client), PUSHER_CONNECTED);
+}
+
+/* ---- good servers ---------------------------------------------------------------------------- */
+
 static void a_good_server(void **state)
 {
     (void)state;
-    for (int minor = 3; minor <= 3 + TLS_HAS_13; minor++) {
+    EACH_VERSION(minor) {
         tls_world w;
         tls_spec spec = tls_leaf();
         serve(&w, &spec, minor);
         pusher_options options = tls_options(&w);
         tls_client(&w, &options);
-        assert_true(tls_run(&w, 200));
-        assert_string_equal(w.message, "");
-        assert_int_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+        expect_connected(&w);
         assert_string_equal(mbedtls_ssl_get_version(&w.ssl), minor == 3 ? "TLSv1.2" : "TLSv1.3");
         assert_int_equal(w.port, 443);
         assert_string_equal(w.host, TLS_HOST);
-        tls_say_event(&w, "{\"event\":\"news\",\"channel\":\"chat\",\"data\":\"hello\"}");
-        tls_pass(&w, 3);
-        assert_string_equal(w.event, "news hello");
+        assert_non_null(strstr(w.heard.from_client.at, "\r\nHost: " TLS_HOST "\r\n"));
         tls_end(&w);
     }
+}
+
+typedef struct good {
+    const char *host;
+    tls_san san[3];
+    const char *subject;
+} good;
+
+static const good good_names[] = {
+    { "WS.Test", { { 2, "ws.tEST", 0 } }, NULL },
+    { "ws.test.", { { 2, "ws.test", 0 } }, NULL },
+    { "ws.example.org", { { 2, "nobody.test", 0 }, { 2, "*.example.org", 0 } }, NULL },
+    { "ws.test", { { 0, NULL, 0 } }, "O=We,CN=ws.test" },
+    { "127.0.0.1", { { 7, "\x7f\0\0\1", 4 } }, "CN=somebody" },
+    { "10.1.2.255", { { 2, "a.test", 0 }, { 1, "a@b", 0 }, { 7, "\x0a\1\2\xff", 4 } }, NULL },
+    { "::1", { { 7, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", 16 } }, NULL },
+    { "fe80::a:0:b%lo", { { 7, "\xfe\x80\0\0\0\0\0\0\0\0\0\x0a\0\0\0\x0b", 16 } }, NULL },
+};
+
+static char sni[300];
+
+static int on_sni(void *context, mbedtls_ssl_context *ssl, const unsigned char *name, size_t len)
+{
+    (void)context;
+    (void)ssl;
+    snprintf(sni, sizeof sni, "%.*s", (int)len, (const char *)name);
+    return 0;
+}
+
+static void names_and_addresses_that_fit(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(good_names); i++) {
+            const good *g = &good_names[i];
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            memset(spec.san, 0, sizeof spec.san);
+            memcpy(spec.san, g->san, sizeof g->san);
+            spec.subject = g->subject ? g->subject : "O=Test";
+            serve(&w, &spec, minor);
+            mbedtls_ssl_conf_sni(&w.config, on_sni, NULL);
+            sni[0] = '\0';
+            pusher_options options = tls_options(&w);
+            options.host = g->host;
+            tls_client(&w, &options);
+            expect_connected(&w);
+            bool name = !strchr(g->host, ':') && (g->host[0] < '0' || g->host[0] > '9');
+            assert_string_equal(sni, !name ? "" : strcmp(g->host, "ws.test.") ? g->host : "ws.test");
+            tls_end(&w);
+        }
+    }
+}
+
+/* An authority between the root and the server. */
+static tls_cert middle(tls_ca ca, const char *to)
+{
+    tls_spec spec = tls_authority("CN=Middle", &tls_the_shop.middle_key);
+    spec.issuer = "CN=Test Root";
+    spec.signer = &tls_the_shop.root_key;
+    spec.ca = ca;
+    spec.to = to;
+    return tls_make(&spec);
+}
+
+static void serve_chain(tls_world *w, const tls_cert *authority, int minor)
+{
+    tls_spec spec = tls_leaf();
+    spec.issuer = "CN=Middle";
+    spec.signer = &tls_the_shop.middle_key;
+    serve(w, &spec, minor);
+    if (authority)
+        tls_present(w, authority);
+}
+
+static void a_chain(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_cert authority = middle(TLS_CA_TRUE, NULL);
+        serve_chain(&w, &authority, minor);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_connected(&w);
+        tls_end(&w);
+    }
+}
+
+static void to_pem(const tls_cert *cert, char *out, size_t cap)
+{
+    size_t len = 0;
+    int at = snprintf(out, cap, "a comment\n-----BEGIN CERTIFICATE-----\n");
+    assert_int_equal(mbedtls_base64_encode((unsigned char *)out + at, cap - (size_t)at, &len,
+                                           cert->der, cert->len), 0);
+    snprintf(out + at + len, cap - (size_t)at - len, "\n-----END CERTIFICATE-----\n");
+}
+
+/* In memory: PEM with and without its NUL counted; in a file; two at once. */
+static void authorities_from_everywhere(void **state)
+{
+    (void)state;
+    char pem[8192], path[] = "/tmp/pusher-tls-XXXXXX";
+    to_pem(&tls_the_shop.other, pem, sizeof pem);
+    to_pem(&tls_the_shop.root, pem + strlen(pem), sizeof pem - strlen(pem));
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, pem, strlen(pem)), strlen(pem));
+    close(fd);
+    for (int way = 0; way < 5; way++) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, 3);
+        pusher_options options = tls_options(&w);
+        options.tls.ca = way < 3 ? pem : NULL;
+        options.tls.ca_len = way == 0 ? 0 : way == 1 ? strlen(pem) : strlen(pem) + 1;
+        if (way >= 3)
+            options.tls.ca_file = path;
+        if (way == 4) {
+            options.tls.ca = tls_the_shop.other.der;
+            options.tls.ca_len = tls_the_shop.other.len;
+        }
+        tls_client(&w, &options);
+        expect_connected(&w);
+        tls_end(&w);
+    }
+    unlink(path);
+}
+
+/* Every byte alone, every second call blocked, in both directions and in each other's. */
+static void a_slow_wire(void **state)
+{
+    (void)state;
+    static const uint32_t blocks[][2] = { { 0, 0 }, { 2, 2 }, { 2, 3 }, { 3, 2 } };
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(blocks); i++) {
+            for (int way = 0; way < 3; way++) {
+                tls_world w;
+                tls_spec spec = tls_leaf();
+                serve(&w, &spec, minor);
+                w.recv_max = w.send_max = i == 0 || way > 0 ? 1 : 100;
+                w.recv_block = blocks[i][0];
+                w.send_block = blocks[i][1];
+                w.block_says = way == 2 ? PUSHER_IO_WANT_READ : way ? PUSHER_IO_WANT_WRITE : 0;
+                pusher_options options = tls_options(&w);
+                options.connect_timeout_ms = 100000;
+                tls_client(&w, &options);
+                assert_true(tls_run(&w, 50000));
+                assert_string_equal(w.message, "");
+                tls_say_event(&w, "{\"event\":\"news\",\"channel\":\"chat\",\"data\":\"hello\"}");
+                tls_pass(&w, 600);
+                assert_string_equal(w.event, "news hello");
+                tls_end(&w);
+            }
+        }
+    }
+}
+
+/* ---- bad certificates ------------------------------------------------------------------------ */
+
+typedef struct bad {
+    const char *message;  /* behind PREFIX                                                        */
+    void (*spoil)(tls_spec *spec);
+} bad;
+
+static void wrong_name(tls_spec *s) { s->san[0].data = "example.org"; }
+
+static void many_names(tls_spec *s)
+{
+    static const char *const names[] = { "a.example", "b.example", "c.example", "d.example" };
+    for (size_t i = 0; i < 4; i++)
+        s->san[i].data = names[i], s->san[i].kind = 2;
+    s->san[4].kind = 7;
+    s->san[4].data = "\1\2\3\4";
+}
+
+static void no_name(tls_spec *s)
+{
+    s->subject = "O=Nobody";
+    s->san[0].data = NULL;
+}
+
+static void only_a_mail_address(tls_spec *s)
+{
+    s->san[0].kind = 1;
+    s->san[0].data = TLS_HOST;
+}
+
+static void common_name_beside_others(tls_spec *s) { s->san[0].data = "other.example"; }
+static void expired(tls_spec *s) { s->to = "20200201000000"; }
+static void not_yet(tls_spec *s) { s->from = "20481224000000"; }
+
+static void by_itself(tls_spec *s)
+{
+    s->issuer = s->subject;
+    s->signer = s->key;
+}
+
+static void unknown_authority(tls_spec *s)
+{
+    s->issuer = "CN=Other Root";
+    s->signer = &tls_the_shop.other_key;
+}
+
+static void forged(tls_spec *s) { s->signer = &tls_the_shop.other_key; }
+static void for_clients(tls_spec *s) { s->eku = TLS_EKU_CLIENT; }
+static void for_signing_lists(tls_spec *s) { s->key_usage = MBEDTLS_X509_KU_CRL_SIGN; }
+static void sha1(tls_spec *s) { s->md = MBEDTLS_MD_SHA1; }
+static void wide_wildcard(tls_spec *s) { s->san[0].data = "*.test"; }
+static void half_wildcard(tls_spec *s) { s->san[0].data = "w*.test"; }
+static void bare_wildcard(tls_spec *s) { s->san[0].data = "*"; }
+
+static void nul_in_the_name(tls_spec *s)
+{
+    s->san[0].data = TLS_HOST "\0.evil.example";
+    s->san[0].len = sizeof TLS_HOST "\0.evil.example" - 1;
+}
+
+static void everything_wrong(tls_spec *s)
+{
+    wrong_name(s);
+    expired(s);
+    by_itself(s);
+}
+
+static void longest(tls_spec *s)
+{
+    static char name[120];
+    memset(name, 'x', sizeof name - 1);
+    s->san[0].data = s->san[1].data = s->san[2].data = s->san[3].data = name;
+    s->san[1].kind = s->san[2].kind = s->san[3].kind = 2;
+}
+
+#define X40 "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"
+
+static const bad bad_certificates[] = {
+    { "certificate is for example.org, not ws.test", wrong_name },
+    { "certificate is for a.example, b.example, c.example and 2 more, not ws.test", many_names },
+    { "certificate is for no host at all, not ws.test", no_name },
+    { "certificate is for no host at all, not ws.test", only_a_mail_address },
+    { "certificate is for other.example, not ws.test", common_name_beside_others },
+    { "certificate of ws.test expired on 2020-02-01, by this machine's clock", expired },
+    { "certificate of ws.test is not valid before 2048-12-24, by this machine's clock", not_yet },
+    { "certificate of ws.test is signed by itself, and not one of those trusted", by_itself },
+    { "certificate of ws.test is not signed by a known authority (issuer: \"Other Root\")",
+      unknown_authority },
+    { "certificate of ws.test is not signed by a known authority (issuer: \"Test Root\")", forged },
+    { "certificate of ws.test may not be used by a server (key usage)", for_clients },
+    { "certificate of ws.test may not be used by a server (key usage)", for_signing_lists },
+    { "certificate of ws.test is signed with a hash that is too weak", sha1 },
+    { "certificate is for *.test, not ws.test", wide_wildcard },
+    { "certificate is for w*.test, not ws.test", half_wildcard },
+    { "certificate is for *, not ws.test", bare_wildcard },
+    { "certificate is for ws.test?.evil.example, not ws.test", nul_in_the_name },
+    { "certificate is for example.org, not ws.test", everything_wrong },
+    { "certificate is for " X40 "..., " X40 "..., " X40 "... and 1 more, not ws.test", longest },
+};
+
+static void bad_certificates_are_refused(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(bad_certificates); i++) {
+            const bad *b = &bad_certificates[i];
+            char message[512];
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            b->spoil(&spec);
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            tls_client(&w, &options);
+            snprintf(message, sizeof message, PREFIX "%s", b->message);
+            expect_refused(&w, message);
+            tls_end(&w);
+        }
+    }
+}
+
+typedef struct bad_host {
+    const char *host, *message;
+    tls_san san[2];
+} bad_host;
+
+static const bad_host bad_hosts[] = {
+    { "127.0.0.1", "127.0.0.1:443: connecting: TLS: certificate is for 10.0.0.1, not 127.0.0.1",
+      { { 7, "\x0a\0\0\1", 4 } } },
+    { "127.0.0.1", "127.0.0.1:443: connecting: TLS: certificate is for 127.0.0.1, not 127.0.0.1",
+      { { 2, "127.0.0.1", 0 } } },
+    { "127.0.0.1", "127.0.0.1:443: connecting: TLS: certificate is for no host at all, "
+      "not 127.0.0.1", { { 1, "127.0.0.1", 0 } } },
+    { "127.0.0.1", "127.0.0.1:443: connecting: TLS: certificate is for *.0.0.1, not 127.0.0.1",
+      { { 2, "*.0.0.1", 0 } } },
+    { "::1", "[::1]:443: connecting: TLS: certificate is for "
+      "0000:0000:0000:0000:0000:0000:0000:0002, not ::1",
+      { { 7, "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2", 16 } } },
+    { "::1", "[::1]:443: connecting: TLS: certificate is for 0.0.0.1, not ::1",
+      { { 7, "\0\0\0\1", 4 } } },
+    { "a.b.example.org", "a.b.example.org:443: connecting: TLS: certificate is for "
+      "*.example.org, not a.b.example.org", { { 2, "*.example.org", 0 } } },
+    { "example.org", "example.org:443: connecting: TLS: certificate is for "
+      "*.example.org, not example.org", { { 2, "*.example.org", 0 } } },
+};
+
+static void hosts_that_do_not_fit(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(bad_hosts); i++) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            memcpy(spec.san, bad_hosts[i].san, sizeof bad_hosts[i].san);
+            spec.subject = "CN=127.0.0.1";
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            options.host = bad_hosts[i].host;
+            tls_client(&w, &options);
+            expect_refused(&w, bad_hosts[i].message);
+            tls_end(&w);
+        }
+    }
+}
+
+static void chains_that_do_not_hold(void **state)
+{
+    (void)state;
+    static const char *const messages[] = {
+        PREFIX "certificate of ws.test is signed by one that is no authority (issuer: \"Middle\")",
+        PREFIX "certificate of ws.test is signed by one that is no authority (issuer: \"Middle\")",
+        PREFIX "certificate of the authority \"Middle\" expired on 2020-02-01, by this machine's "
+               "clock",
+        PREFIX "certificate of ws.test is not signed by a known authority (issuer: \"Middle\")",
+    };
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(messages); i++) {
+            tls_world w;
+            tls_cert authority = middle(i == 0 ? TLS_CA_FALSE : i == 1 ? TLS_CA_ABSENT : TLS_CA_TRUE,
+                                        i == 2 ? "20200201000000" : NULL);
+            serve_chain(&w, i == 3 ? NULL : &authority, minor);
+            pusher_options options = tls_options(&w);
+            tls_client(&w, &options);
+            expect_refused(&w, messages[i]);
+            tls_end(&w);
+        }
+    }
+}
+
+static void weak_keys(void **state)
+{
+    (void)state;
+    mbedtls_pk_context key;
+    tls_rsa_key(&key, 1024);
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        spec.key = &key;
+        serve(&w, &spec, minor);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_refused(&w, PREFIX "certificate of ws.test has a key that is too weak");
+        tls_end(&w);
+    }
+    mbedtls_pk_free(&key);
+}
+
+/* MD5 is for RSA only. */
+static void a_weak_hash(void **state)
+{
+    (void)state;
+    mbedtls_pk_context key;
+    tls_rsa_key(&key, 2048);
+    tls_spec spec = tls_authority("CN=RSA Root", &key);
+    tls_cert root = tls_make(&spec);
+    EACH_VERSION(minor) {
+        for (int i = 0; i < 2; i++) {
+            tls_world w;
+            spec = tls_leaf();
+            spec.issuer = "CN=RSA Root";
+            spec.signer = &key;
+            spec.md = i ? MBEDTLS_MD_MD5 : MBEDTLS_MD_SHA384;
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            options.tls.ca = root.der;
+            options.tls.ca_len = root.len;
+            tls_client(&w, &options);
+            if (i)
+                expect_refused(&w, PREFIX
+                               "certificate of ws.test is signed with a hash that is too weak");
+            else
+                expect_connected(&w);
+            tls_end(&w);
+        }
+    }
+    mbedtls_pk_free(&key);
+}
+
+/* Faults do not become fewer by trying again, and a session that nobody verified is not kept. */
+static void a_refused_server_stays_refused(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        wrong_name(&spec);
+        serve(&w, &spec, minor);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        for (int i = 0; i < 3; i++) {
+            expect_refused(&w, PREFIX "certificate is for example.org, not ws.test");
+            tls_accept(&w);
+            pusher_reconnect_now(w.client);
+        }
+        assert_int_equal(w.opened, 3);
+        tls_end(&w);
+    }
+}
+
+/* ---- servers that are no good TLS servers ---------------------------------------------------- */
+
+/* What comes instead of a handshake. len 0: a string. */
+typedef struct raw {
+    const char *message, *bytes;
+    size_t len;
+} raw;
+
+#define RANDOM32 "0123456789abcdef0123456789abcdef"
+#define HELLO(version) "\x16\x03" version "\0\x2a\2\0\0\x26\3" version RANDOM32 "\0\xc0\x0a\0"
+
+static const raw raw_servers[] = {
+    { "the server does not speak TLS on this port: it answers in plain HTTP",
+      "HTTP/1.1 400 Bad Request\r\n\r\n", 0 },
+    { "the server does not speak TLS on this port", "SSH-2.0-OpenSSH_9\r\n", 0 },
+    { "the server does not speak TLS on this port", "\0\0\0\0\0\0\0\0\0\0\0\0", 12 },
+    { "the server does not speak TLS on this port", "\x16\x01\0\0\5hello", 10 },
+    { "the server does not speak TLS on this port", "\x81\x05hello", 0 },
+    { "the server's protocol is too old: TLS 1.2 at least is needed", HELLO("\1"),
+      sizeof HELLO("\1") - 1 },
+    { "the server's protocol is too old: TLS 1.2 at least is needed", HELLO("\2"),
+      sizeof HELLO("\2") - 1 },
+    { "the server refused: protocol_version: it speaks none from TLS 1.2 on",
+      "\x15\3\1\0\2\2\x46", 7 },
+    { "the server refused: handshake_failure: no cipher or signature in common",
+      "\x15\3\3\0\2\2\x28", 7 },
+    { "the server refused: unrecognized_name: it has no certificate for this host",
+      "\x15\3\3\0\2\2\x70", 7 },
+    { "the server refused: internal_error", "\x15\3\3\0\2\2\x50", 7 },
+    { "the server refused: an alert", "\x15\3\3\0\2\2\xee", 7 },
+    { "the server ended the connection in the handshake", "\x15\3\3\0\2\1\0", 7 },
+};
+
+static void others_are_told_by_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(raw_servers); i++) {
+        const raw *r = &raw_servers[i];
+        for (size_t piece = 0; piece < 2; piece++) {
+            char message[256];
+            tls_world w;
+            tls_start(&w);
+            w.recv_max = piece;
+            fake_bytes_add(&w.to_client, r->bytes, r->len ? r->len : strlen(r->bytes));
+            pusher_options options = tls_options(&w);
+            tls_client(&w, &options);
+            snprintf(message, sizeof message, PREFIX "%s", r->message);
+            expect_refused(&w, message);
+            tls_end(&w);
+        }
+    }
+}
+
+/* Records that are none of any use: mbedTLS' own words, but refused and never more than that. */
+static void garbage(void **state)
+{
+    (void)state;
+    uint64_t random = 7;
+    for (int i = 0; i < 300; i++) {
+        unsigned char bytes[600];
+        size_t len = 5 + (size_t)(fake_next_random(&random) % 500);
+        tls_world w;
+        tls_start(&w);
+        (void)tls_random(&random, bytes, len);
+        if (i % 3) {
+            bytes[0] = (unsigned char)(20 + bytes[0] % 4);
+            bytes[1] = bytes[2] = 3;
+            bytes[3] = 0;
+            bytes[4] = (unsigned char)(len - 5 < 250 ? len - 5 : 250);
+        }
+        fake_bytes_add(&w.to_client, bytes, len);
+        w.ended = true;
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        assert_true(tls_run(&w, 200));
+        assert_int_equal(w.code, PUSHER_ERR_TLS);
+        assert_int_equal(strncmp(w.message, PREFIX, strlen(PREFIX)), 0);
+        tls_end(&w);
+    }
+}
+
+/* How much a whole session's server says, up to where the client is connected. */
+static size_t whole(int minor)
+{
+    tls_world w;
+    tls_spec spec = tls_leaf();
+    serve(&w, &spec, minor);
+    pusher_options options = tls_options(&w);
+    tls_client(&w, &options);
+    expect_connected(&w);
+    size_t len = w.client_at;
+    tls_end(&w);
+    return len;
+}
+
+/* The wire ends in the server's words: at every 31st byte, and around each record's edge. */
+static void cut_or_stalled_anywhere(void **state)
+{
+    (void)state;
+    static const int ends[] = { PUSHER_IO_EOF, PUSHER_IO_ERROR, PUSHER_IO_WANT_READ };
+    EACH_VERSION(minor) {
+        size_t len = whole(minor);
+        for (size_t at = 0; at < len - 60; at += 31) {
+            int end = ends[at / 31 % ARRAY_LEN(ends)];
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            w.end_after = at;
+            w.end_says = end;
+            pusher_options options = tls_options(&w);
+            options.connect_timeout_ms = 300;
+            tls_client(&w, &options);
+            assert_true(tls_run(&w, 400));
+            assert_int_not_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+            bool shaken = w.heard.from_client.len > 0;
+            const char *wanted = shaken ? "the connection was cut off: it ended without close_notify"
+                                        : "the server ended the connection in the handshake";
+            if (end == PUSHER_IO_EOF) {
+                assert_int_equal(w.code, PUSHER_ERR_TLS);
+                assert_non_null(strstr(w.message, wanted));
+            } else if (end == PUSHER_IO_ERROR) {
+                assert_int_equal(w.code, PUSHER_ERR_IO);
+                assert_non_null(strstr(w.message, "the wire is broken"));
+            } else {
+                assert_int_equal(w.code, PUSHER_ERR_TIMEOUT);
+                assert_true(w.now >= 1000 + 300);
+            }
+            tls_end(&w);
+        }
+    }
+}
+
+/* One bit of what the server says is another, anywhere in its handshake. */
+static void damaged_anywhere(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        size_t len = whole(minor);
+        for (size_t at = 0; at + 200 < len; at += 53) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            options.connect_timeout_ms = 100;
+            w.end_after = at;
+            w.end_says = PUSHER_IO_WANT_READ;
+            tls_client(&w, &options);
+            for (int i = 0; i < 90 && w.to_client.len <= at && !w.errors; i++)
+                tls_pass(&w, 1);
+            if (w.to_client.len > at)
+                w.to_client.at[at] = (char)(w.to_client.at[at] ^ (1 << (at % 8)));
+            w.end_says = 1;
+            tls_run(&w, 400);
+            assert_int_not_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+            assert_true(w.errors > 0);
+            assert_true(w.code == PUSHER_ERR_TLS || w.code == PUSHER_ERR_TIMEOUT);
+            tls_end(&w);
+        }
+    }
+}
+
+static void a_server_that_never_answers(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_start(&w);
+    pusher_options options = tls_options(&w);
+    tls_client(&w, &options);
+    assert_false(tls_run(&w, 14900));
+    assert_true(tls_run(&w, 200));
+    assert_int_equal(w.code, PUSHER_ERR_TIMEOUT);
+    tls_end(&w);
+}
+
+static void the_inner_stream_fails_first(void **state)
+{
+    (void)state;
+    static const int says[] = { PUSHER_IO_ERROR, PUSHER_IO_ERROR_RESOLVE };
+    for (size_t i = 0; i < ARRAY_LEN(says); i++) {
+        tls_world w;
+        tls_start(&w);
+        w.connect_says = says[i];
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        assert_true(tls_run(&w, 10));
+        assert_int_equal(w.code, i == 0 ? PUSHER_ERR_IO : PUSHER_ERR_RESOLVE);
+        assert_string_equal(w.message, "ws.test:443: connecting: the wire is broken");
+        tls_end(&w);
+    }
+}
+
+static void a_random_source_that_dies(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (uint32_t steps = 0; steps < 4; steps++) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            tls_client(&w, &options);
+            tls_pass(&w, steps);
+            w.random_dies = true;
+            assert_true(tls_run(&w, 200));
+            assert_int_not_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+            assert_non_null(strstr(w.message, "the random source failed"));
+            tls_end(&w);
+        }
+    }
+}
+
+/* ---- whom to trust --------------------------------------------------------------------------- */
+
+static void refuse_to_create(const pusher_options *options, pusher_result code, const char *text)
+{
+    pusher_error error;
+    pusher_client *client = pusher_create(options, &error);
+    if (client)
+        pusher_destroy(client);
+    assert_null(client);
+    assert_string_equal(error.message, text);
+    assert_int_equal(error.code, code);
+}
+
+static void nobody_to_trust(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_start(&w);
+    pusher_options options = tls_options(&w);
+    options.tls.ca = "nonsense";
+    options.tls.ca_len = 0;
+    refuse_to_create(&options, PUSHER_ERR_TLS,
+                     "options.tls.ca holds no certificate, in PEM or in DER");
+    options.tls.ca = "";
+    refuse_to_create(&options, PUSHER_ERR_TLS,
+                     "options.tls.ca holds no certificate, in PEM or in DER");
+    options.tls.ca = tls_the_shop.root.der;
+    options.tls.ca_len = tls_the_shop.root.len - 1;
+    refuse_to_create(&options, PUSHER_ERR_TLS,
+                     "options.tls.ca holds no certificate, in PEM or in DER");
+    options.tls.ca_len++;
+    static const char *const files[] = { "/nonexistent", "", "/dev/null", __FILE__ };
+    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
+        options.tls.ca_file = files[i];
+        refuse_to_create(&options, PUSHER_ERR_TLS,
+                         "options.tls.ca_file cannot be read, or holds no certificate");
+    }
+    tls_end(&w);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_good_server),
+        cmocka_unit_test(names_and_addresses_that_fit),
+        cmocka_unit_test(a_chain),
+        cmocka_unit_test(authorities_from_everywhere),
+        cmocka_unit_test(a_slow_wire),
+        cmocka_unit_test(bad_certificates_are_refused),
+        cmocka_unit_test(hosts_that_do_not_fit),
+        cmocka_unit_test(chains_that_do_not_hold),
+        cmocka_unit_test(weak_keys),
+        cmocka_unit_test(a_weak_hash),
+        cmocka_unit_test(a_refused_server_stays_refused),
+        cmocka_unit_test(others_are_told_by_name),
+        cmocka_unit_test(garbage),
+        cmocka_unit_test(cut_or_stalled_anywhere),
+        cmocka_unit_test(damaged_anywhere),
+        cmocka_unit_test(a_server_that_never_answers),
+        cmocka_unit_test(the_inner_stream_fails_first),
+        cmocka_unit_test(a_random_source_that_dies),
+        cmocka_unit_test(nobody_to_trust),
     };
     return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
