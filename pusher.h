@@ -3295,7 +3295,8 @@ static void psh_tls_note(struct psh_tls_stream *s, const unsigned char *at, size
             s->known = true;
             s->foreign = s->head[0] < 20 || s->head[0] > 23 || s->head[1] != 3;
         }
-        if (s->seen >= 5 && s->seen >= 5u + ((unsigned)s->head[3] << 8 | s->head[4])) s->seen = 0;
+        if (s->seen < 5 || s->foreign) continue;
+        if (s->seen >= 5u + ((unsigned)s->head[3] << 8 | s->head[4])) s->seen = 0;
     }
 }
 
@@ -3504,6 +3505,7 @@ static int psh_tls_ready(void *stream)
     }
     psh_tls_call(s);
     int code = mbedtls_ssl_handshake_step(&s->ssl);
+    if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
     if (psh_tls_is_ticket(code)) psh_tls_save(s);
     else if (code != 0) return psh_tls_result(s, code);
     return psh_tls_is_shaken(s) ? psh_tls_finish(s) : PUSHER_IO_WANT_WRITE;

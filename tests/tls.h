@@ -484,7 +484,7 @@ static inline void tls_server_failed(tls_world *w, int code)
 {
     if (code == MBEDTLS_ERR_SSL_WANT_READ || code == MBEDTLS_ERR_SSL_WANT_WRITE || w->failed)
         return;
-    w->failed = true;
+    w->failed = w->ended = true;
     w->server_error = code;
 }
 

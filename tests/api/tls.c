@@ -570,7 +570,8 @@ static size_t whole(int minor)
     serve(&w, &spec, minor);
     pusher_options options = tls_options(&w);
     tls_client(&w, &options);
-    expect_connected(&w);
+    assert_true(tls_run(&w, 3000));
+    assert_int_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
     size_t len = w.client_at;
     tls_end(&w);
     return len;
@@ -583,7 +584,7 @@ static void cut_or_stalled_anywhere(void **state)
     static const int ends[] = { PUSHER_IO_EOF, PUSHER_IO_ERROR, PUSHER_IO_WANT_READ };
     EACH_VERSION(minor) {
         size_t len = whole(minor);
-        for (size_t at = 0; at < len - 60; at += 31) {
+        for (size_t at = 0; at < len; at += 31) {
             int end = ends[at / 31 % ARRAY_LEN(ends)];
             tls_world w;
             tls_spec spec = tls_leaf();
@@ -732,6 +733,413 @@ static void nobody_to_trust(void **state)
     tls_end(&w);
 }
 
+/* Debian's list, or that of another system; a machine without any says so. */
+static void the_systems_list(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_spec spec = tls_leaf();
+    serve(&w, &spec, 3);
+    pusher_error error;
+    pusher_options options = tls_options(&w);
+    options.tls.ca = NULL;
+    options.tls.ca_len = 0;
+    w.client = pusher_create(&options, &error);
+    if (w.client) {
+        pusher_connect(w.client);
+        expect_refused(&w, PREFIX "certificate of ws.test is not signed by a known authority "
+                                  "(issuer: \"Test Root\")");
+    } else {
+        assert_int_equal(error.code, PUSHER_ERR_TLS);
+        assert_string_equal(error.message, "TLS: this system's list of authorities was not found: "
+                                           "give options.tls.ca_file or options.tls.ca");
+    }
+    tls_end(&w);
+}
+
+static void any_certificate_is_taken_if_told_so(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int i = 0; i < 3; i++) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            if (i == 1)
+                everything_wrong(&spec);
+            if (i == 2)
+                for_clients(&spec);
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            options.tls.insecure_accept_any_certificate = true;
+            options.tls.ca = NULL;
+            tls_client(&w, &options);
+            expect_connected(&w);
+            assert_non_null(strstr(w.log, "TLS: ANY certificate is accepted: anybody can be the "
+                                          "server (insecure_accept_any_certificate)"));
+            tls_end(&w);
+        }
+    }
+}
+
+/* Another configuration of mbedTLS: the client's certificate in it, or another idea of whom to
+   trust. */
+typedef struct own_config {
+    mbedtls_ssl_config config;
+    mbedtls_x509_crt roots, mine;
+    uint64_t random;
+    uint32_t asked;
+} own_config;
+
+static void own_start(own_config *own, const tls_cert *root)
+{
+    memset(own, 0, sizeof *own);
+    mbedtls_ssl_config_init(&own->config);
+    mbedtls_x509_crt_init(&own->roots);
+    mbedtls_x509_crt_init(&own->mine);
+    assert_int_equal(mbedtls_ssl_config_defaults(&own->config, MBEDTLS_SSL_IS_CLIENT,
+                                                 MBEDTLS_SSL_TRANSPORT_STREAM,
+                                                 MBEDTLS_SSL_PRESET_DEFAULT), 0);
+    mbedtls_ssl_conf_rng(&own->config, tls_random, &own->random);
+    assert_int_equal(mbedtls_x509_crt_parse_der(&own->roots, root->der, root->len), 0);
+    mbedtls_ssl_conf_ca_chain(&own->config, &own->roots, NULL);
+}
+
+static void own_end(own_config *own)
+{
+    mbedtls_ssl_config_free(&own->config);
+    mbedtls_x509_crt_free(&own->roots);
+    mbedtls_x509_crt_free(&own->mine);
+}
+
+static void a_client_certificate(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int shown = 0; shown < 2; shown++) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            assert_int_equal(mbedtls_x509_crt_parse_der(&w.client_ca, tls_the_shop.root.der,
+                                                        tls_the_shop.root.len), 0);
+            mbedtls_ssl_conf_ca_chain(&w.config, &w.client_ca, NULL);
+            mbedtls_ssl_conf_authmode(&w.config, MBEDTLS_SSL_VERIFY_REQUIRED);
+            tls_accept(&w);
+            own_config own;
+            own_start(&own, &tls_the_shop.root);
+            spec = tls_leaf();
+            spec.subject = "CN=a client";
+            spec.key = &tls_the_shop.middle_key;
+            tls_cert mine = tls_make(&spec);
+            assert_int_equal(mbedtls_x509_crt_parse_der(&own.mine, mine.der, mine.len), 0);
+            if (shown)
+                assert_int_equal(mbedtls_ssl_conf_own_cert(&own.config, &own.mine, spec.key), 0);
+            pusher_options options = tls_options(&w);
+            options.tls.ca = NULL;
+            options.tls.ssl_config = &own.config;
+            tls_client(&w, &options);
+            if (shown) {
+                expect_connected(&w);
+            } else {
+                assert_true(tls_run(&w, 1000));
+                assert_int_equal(w.code, PUSHER_ERR_TLS);
+                assert_non_null(strstr(w.message, minor == 3 ? "connecting: TLS: the server "
+                                                             : "WebSocket: TLS: the "));
+                assert_int_equal(w.heard.from_client.len, 0);
+            }
+            tls_end(&w);
+            own_end(&own);
+        }
+    }
+}
+
+/* The user's own callback: here it trusts one certificate, and no authority. */
+static int pinned(void *context, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    own_config *own = (own_config *)context;
+    own->asked++;
+    if (depth == 0 && crt->raw.len == own->mine.raw.len &&
+        memcmp(crt->raw.p, own->mine.raw.p, crt->raw.len) == 0)
+        *flags &= ~(uint32_t)MBEDTLS_X509_BADCERT_NOT_TRUSTED;
+    return 0;
+}
+
+static void a_pinned_certificate(void **state)
+{
+    (void)state;
+    static const char *const messages[] = {
+        "", PREFIX "certificate of ws.test is not signed by a known authority",
+        PREFIX "certificate of ws.test is for another host",
+        PREFIX "certificate of ws.test has expired", PREFIX "certificate of ws.test is not valid yet"
+    };
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(messages); i++) {
+            tls_world w;
+            own_config own;
+            tls_spec spec = tls_leaf();
+            by_itself(&spec);
+            if (i == 2)
+                wrong_name(&spec);
+            if (i == 3)
+                expired(&spec);
+            if (i == 4)
+                not_yet(&spec);
+            serve(&w, &spec, minor);
+            own_start(&own, &tls_the_shop.other);
+            const tls_cert *pin = &tls_the_shop.other;
+            tls_cert shown;
+            shown.len = w.chain.raw.len;
+            memcpy(shown.der, w.chain.raw.p, shown.len);
+            if (i != 1)
+                pin = &shown;
+            assert_int_equal(mbedtls_x509_crt_parse_der(&own.mine, pin->der, pin->len), 0);
+            mbedtls_ssl_conf_verify(&own.config, pinned, &own);
+            pusher_options options = tls_options(&w);
+            options.tls.ssl_config = &own.config;
+            tls_client(&w, &options);
+            if (i == 0)
+                expect_connected(&w);
+            else
+                expect_refused(&w, messages[i]);
+            assert_true(own.asked > 0);
+            tls_end(&w);
+            own_end(&own);
+        }
+    }
+}
+
+/* A configuration that asks for no certificate is not taken, unless that was said aloud here. */
+static void a_configuration_that_verifies_nothing(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int said = 0; said < 2; said++) {
+            tls_world w;
+            own_config own;
+            tls_spec spec = tls_leaf();
+            by_itself(&spec);
+            serve(&w, &spec, minor);
+            own_start(&own, &tls_the_shop.other);
+            mbedtls_ssl_conf_authmode(&own.config, said ? MBEDTLS_SSL_VERIFY_NONE
+                                                        : MBEDTLS_SSL_VERIFY_OPTIONAL);
+            pusher_options options = tls_options(&w);
+            options.tls.ssl_config = &own.config;
+            options.tls.insecure_accept_any_certificate = said != 0;
+            tls_client(&w, &options);
+            if (said)
+                expect_connected(&w);
+            else
+                expect_refused(&w, PREFIX "the certificate was not verified");
+            tls_end(&w);
+            own_end(&own);
+        }
+    }
+}
+
+/* ---- ends and new beginnings ----------------------------------------------------------------- */
+
+static void an_end_with_and_without_goodbye(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int way = 0; way < 3; way++) {
+            tls_world w;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            pusher_options options = tls_options(&w);
+            tls_client(&w, &options);
+            expect_connected(&w);
+            if (way == 0)
+                assert_int_equal(mbedtls_ssl_close_notify(&w.ssl), 0);
+            if (way == 1)
+                w.ended = true;
+            if (way == 2) {
+                w.end_after = w.client_at;
+                w.end_says = PUSHER_IO_ERROR;
+            }
+            tls_pass(&w, 2);
+            assert_int_equal(w.errors, 1);
+            assert_int_equal(w.code, way == 1 ? PUSHER_ERR_TLS : PUSHER_ERR_IO);
+            assert_string_equal(w.message, way == 0
+                ? "ws.test:443: while connected: the server ended the connection" : way == 1
+                ? "ws.test:443: while connected: TLS: the connection was cut off: it ended without "
+                  "close_notify"
+                : "ws.test:443: while connected: the wire is broken");
+            tls_end(&w);
+        }
+    }
+}
+
+/* Our own end is said by TLS, too, and not only when there is time for it. */
+static void we_say_goodbye(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, minor);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_connected(&w);
+        pusher_destroy(w.client);
+        w.client = NULL;
+        tls_serve(&w);
+        assert_int_equal(w.server_error, MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY);
+        tls_end(&w);
+    }
+}
+
+static void damaged_while_connected(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, minor);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_connected(&w);
+        tls_say_event(&w, "{\"event\":\"more\",\"channel\":\"chat\",\"data\":\"1\"}");
+        tls_serve(&w);
+        w.to_client.at[w.to_client.len - 3] = (char)(w.to_client.at[w.to_client.len - 3] ^ 4);
+        tls_pass(&w, 1);
+        assert_int_equal(w.code, PUSHER_ERR_TLS);
+        assert_string_equal(w.message,
+                            "ws.test:443: while connected: TLS: a record was damaged on its way");
+        assert_int_equal(w.events, 1);
+        tls_end(&w);
+    }
+}
+
+/* The second connection costs no certificate (TLS 1.2 by session id, 1.3 by ticket), which is seen
+   by how much the server says. When it has forgotten all, the handshake is a whole one again. */
+static void resumption(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, minor);
+        mbedtls_ssl_ticket_context tickets;
+        mbedtls_ssl_ticket_init(&tickets);
+        assert_int_equal(mbedtls_ssl_ticket_setup(&tickets, tls_random, &w.random_state,
+                                                  MBEDTLS_CIPHER_AES_256_GCM, 86400), 0);
+        if (minor == 4)
+            mbedtls_ssl_conf_session_tickets_cb(&w.config, mbedtls_ssl_ticket_write,
+                                                mbedtls_ssl_ticket_parse, &tickets);
+        tls_accept(&w);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_connected(&w);
+        tls_pass(&w, 2);
+        size_t whole_handshake = w.to_client.len;
+        for (int i = 0; i < 4; i++) {
+            if (i == 3) {
+                mbedtls_ssl_conf_session_tickets_cb(&w.config, NULL, NULL, NULL);
+                mbedtls_ssl_conf_session_cache(&w.config, NULL, NULL, NULL);
+            }
+            assert_int_equal(mbedtls_ssl_close_notify(&w.ssl), 0);
+            w.errors = 0;
+            tls_pass(&w, 1);
+            assert_int_equal(w.errors, 1);
+            tls_accept(&w);
+            pusher_reconnect_now(w.client);
+            w.message[0] = '\0';
+            w.event[0] = '\0';
+            expect_connected(&w);
+            assert_int_equal(w.to_client.len + 300 < whole_handshake, i < 3);
+        }
+        tls_end(&w);
+        mbedtls_ssl_ticket_free(&tickets);
+    }
+}
+
+/* ---- with TLS or without --------------------------------------------------------------------- */
+
+/* Answers the upgrade without TLS. */
+static void answer_plainly(tls_world *w)
+{
+    fake_bytes_add(&w->heard.from_client, w->to_server.at, w->to_server.len);
+    assert_non_null(strstr(w->heard.from_client.at, "\r\n\r\n"));
+    fake_accept_on(&w->heard);
+    fake_frame_to(&w->heard.to_client, 0x81, FAKE_ESTABLISHED, strlen(FAKE_ESTABLISHED));
+    fake_bytes_add(&w->to_client, w->heard.to_client.at, w->heard.to_client.len);
+    fake_bytes_free(&w->heard.to_client);
+}
+
+static void tls_when_the_server_asks(void **state)
+{
+    (void)state;
+    for (uint32_t port = 0; port <= 8443; port += 8443) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, 3);
+        pusher_options options = tls_options(&w);
+        options.tls.mode = PUSHER_TLS_WHEN_ASKED;
+        options.port = port;
+        w.mute = true;
+        tls_client(&w, &options);
+        tls_pass(&w, 3);
+        assert_int_equal(w.port, port ? port : 80);
+        answer_plainly(&w);
+        assert_true(tls_run(&w, 10));
+        assert_int_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+        fake_close_to(&w.to_client, 4000, "SSL only");
+        tls_pass(&w, 1);
+        assert_int_equal(w.code, PUSHER_ERR_SERVER);
+        assert_non_null(strstr(w.message, "going on with TLS"));
+        assert_int_equal(pusher_get_state(w.client), PUSHER_CONNECTING);
+        w.message[0] = '\0';
+        tls_accept(&w);
+        w.mute = false;
+        expect_connected(&w);
+        assert_int_equal(w.port, port ? port : 443);
+        assert_non_null(strstr(w.heard.from_client.at, port ? "\r\nHost: ws.test:8443\r\n"
+                                                            : "\r\nHost: ws.test\r\n"));
+        fake_close_to(&w.to_say, 4000, "SSL only"); /* and it asks once */
+        tls_pass(&w, 2);
+        assert_int_equal(pusher_get_state(w.client), PUSHER_FAILED);
+        tls_end(&w);
+    }
+}
+
+static void plain_if_told_so(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_start(&w);
+    pusher_options options = tls_options(&w);
+    options.tls.mode = PUSHER_TLS_OFF;
+    options.tls.ca_file = "/nonexistent"; /* then nobody looks */
+    tls_client(&w, &options);
+    tls_pass(&w, 3);
+    assert_int_equal(w.port, 80);
+    answer_plainly(&w);
+    assert_true(tls_run(&w, 10));
+    assert_int_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
+    fake_close_to(&w.to_client, 4000, "SSL only");
+    tls_pass(&w, 1);
+    assert_int_equal(pusher_get_state(w.client), PUSHER_FAILED);
+    assert_non_null(strstr(w.message, "options.tls.mode"));
+    tls_end(&w);
+}
+
+static void modes(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_start(&w);
+    pusher_options options = tls_options(&w);
+    options.tls.mode = (pusher_tls_mode)4;
+    refuse_to_create(&options, PUSHER_ERR_ARGUMENT,
+                     "options.tls.mode is not a pusher_tls_mode");
+    options.tls.mode = PUSHER_TLS_WHEN_ASKED;
+    options.tls.ca_file = "/nonexistent";
+    refuse_to_create(&options, PUSHER_ERR_TLS,
+                     "options.tls.ca_file cannot be read, or holds no certificate");
+    assert_string_equal(pusher_result_name(PUSHER_ERR_TLS), "PUSHER_ERR_TLS");
+    tls_end(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -754,6 +1162,18 @@ int main(void)
         cmocka_unit_test(the_inner_stream_fails_first),
         cmocka_unit_test(a_random_source_that_dies),
         cmocka_unit_test(nobody_to_trust),
+        cmocka_unit_test(the_systems_list),
+        cmocka_unit_test(any_certificate_is_taken_if_told_so),
+        cmocka_unit_test(a_client_certificate),
+        cmocka_unit_test(a_pinned_certificate),
+        cmocka_unit_test(a_configuration_that_verifies_nothing),
+        cmocka_unit_test(an_end_with_and_without_goodbye),
+        cmocka_unit_test(we_say_goodbye),
+        cmocka_unit_test(damaged_while_connected),
+        cmocka_unit_test(resumption),
+        cmocka_unit_test(tls_when_the_server_asks),
+        cmocka_unit_test(plain_if_told_so),
+        cmocka_unit_test(modes),
     };
     return cmocka_run_group_tests(tests, tls_setup, tls_teardown);
 }
