@@ -842,8 +842,10 @@ static void a_client_certificate(void **state)
             } else {
                 assert_true(tls_run(&w, 1000));
                 assert_int_equal(w.code, PUSHER_ERR_TLS);
+                /* In TLS 1.3 the client is through by then, and mbedTLS' server then says it in a
+                   record of the wrong key. */
                 assert_non_null(strstr(w.message, minor == 3 ? "connecting: TLS: the server "
-                                                             : "WebSocket: TLS: the "));
+                                                             : "upgrading to WebSocket: TLS: "));
                 assert_int_equal(w.heard.from_client.len, 0);
             }
             tls_end(&w);
