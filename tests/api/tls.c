@@ -688,6 +688,13 @@ static void a_random_source_that_dies(void **state)
             assert_true(tls_run(&w, 200));
             assert_int_not_equal(pusher_get_state(w.client), PUSHER_CONNECTED);
             assert_non_null(strstr(w.message, "the random source failed"));
+            w.random_dies = false; /* and is no reason any more */
+            tls_accept(&w);
+            w.mute = true;
+            fake_bytes_add(&w.to_client, "HTTP/1.1 400\r\n", 14);
+            pusher_reconnect_now(w.client);
+            expect_refused(&w, PREFIX "the server does not speak TLS on this port: it answers in "
+                                      "plain HTTP");
             tls_end(&w);
         }
     }

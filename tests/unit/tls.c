@@ -12,6 +12,7 @@ static int stand_in_setup(mbedtls_ssl_context *ssl, const mbedtls_ssl_config *co
 static int stand_in_hostname(mbedtls_ssl_context *ssl, const char *host);
 static int stand_in_defaults(mbedtls_ssl_config *config, int endpoint, int transport, int preset);
 static int stand_in_parse_file(mbedtls_x509_crt *chain, const char *path);
+static int stand_in_write(mbedtls_ssl_context *ssl, const unsigned char *buf, size_t len);
 static int stand_in_get_session(const mbedtls_ssl_context *ssl, mbedtls_ssl_session *session);
 
 #define mbedtls_ssl_handshake_step stand_in_step
@@ -20,6 +21,7 @@ static int stand_in_get_session(const mbedtls_ssl_context *ssl, mbedtls_ssl_sess
 #define mbedtls_ssl_config_defaults stand_in_defaults
 #define mbedtls_x509_crt_parse_file stand_in_parse_file
 #define mbedtls_ssl_get_session stand_in_get_session
+#define mbedtls_ssl_write stand_in_write
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
 static psa_status_t stand_in_psa(void);
 #define psa_crypto_init stand_in_psa
@@ -33,6 +35,7 @@ static psa_status_t stand_in_psa(void);
 #undef mbedtls_ssl_config_defaults
 #undef mbedtls_x509_crt_parse_file
 #undef mbedtls_ssl_get_session
+#undef mbedtls_ssl_write
 #undef psa_crypto_init
 
 #include "tls.h"
@@ -42,7 +45,7 @@ static psa_status_t stand_in_psa(void);
 
 /* What fails, and how; zero means that mbedTLS does it. */
 static struct {
-    int step, setup, hostname, defaults, session;
+    int step, setup, hostname, defaults, session, write;
     bool no_psa, no_files;
     uint32_t steps, paths;
 } fails;
@@ -81,6 +84,13 @@ static int stand_in_parse_file(mbedtls_x509_crt *chain, const char *path)
 static int stand_in_get_session(const mbedtls_ssl_context *ssl, mbedtls_ssl_session *session)
 {
     return fails.session ? fails.session : mbedtls_ssl_get_session(ssl, session);
+}
+
+static int stand_in_write(mbedtls_ssl_context *ssl, const unsigned char *buf, size_t len)
+{
+    int result = fails.write;
+    fails.write = 0;
+    return result ? result : mbedtls_ssl_write(ssl, buf, len);
 }
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
@@ -312,14 +322,14 @@ static void data_both_ways(void **state)
 
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
 /* The server asks for a renegotiation; mbedTLS answers with an alert, and to make room for it pushes
-   out what was blocked, or has that blocked itself. In each order, and with each amount of room, the
+   out what was blocked, or has that blocked itself. In each order, and with much or little room, the
    server reads what was sent once, whole and in order. */
 static void an_alert_among_blocked_output(void **state)
 {
     (void)state;
     static const char *const words[] = { "the first message", "the second one", "a third" };
-    for (int order = 0; order < 2; order++) {
-        for (size_t room = 0; room < 130; room++) {
+    for (int order = 0; order < 4; order++) {
+        for (size_t room = 0; room < 130; room += room < 45 ? 4 : 17) {
             line l;
             fake_bytes taken;
             size_t at = 0;
@@ -333,7 +343,9 @@ static void an_alert_among_blocked_output(void **state)
             l.w.room = room;
             for (int step = 0; step < 6; step++) {
                 unsigned char buf[100];
-                if (step % 2 == order) {
+                if (step == 5 && order > 1)
+                    l.w.room = SIZE_MAX; /* what is blocked goes out by a read, or by a write */
+                if (step % 2 == order % 2) {
                     (void)mbedtls_ssl_renegotiate(&l.w.ssl);
                     int got = l.transport.recv_fn(l.stream, buf, sizeof buf);
                     assert_true(got == PUSHER_IO_WANT_READ || got == PUSHER_IO_WANT_WRITE);
@@ -360,6 +372,69 @@ static void an_alert_among_blocked_output(void **state)
     }
 }
 #endif
+
+#if defined(MBEDTLS_SSL_RENEGOTIATION)
+/* More than a record holds is blocked; a read pushes out the record: so many bytes are sent. */
+static void a_long_message_goes_out_by_a_read(void **state)
+{
+    (void)state;
+    static unsigned char data[40000];
+    unsigned char buf[100];
+    uint64_t random = 1;
+    line l;
+    fake_bytes taken;
+    line_start(&l, 3);
+    mbedtls_ssl_conf_renegotiation(&l.w.config, MBEDTLS_SSL_RENEGOTIATION_ENABLED);
+    mbedtls_ssl_conf_renegotiation_enforced(&l.w.config, MBEDTLS_SSL_RENEGOTIATION_NOT_ENFORCED);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    memset(&taken, 0, sizeof taken);
+    (void)tls_random(&random, data, sizeof data);
+    l.w.room = 1000;
+    assert_int_equal(l.transport.send_fn(l.stream, data, sizeof data), PUSHER_IO_WANT_WRITE);
+    l.w.room = SIZE_MAX;
+    (void)mbedtls_ssl_renegotiate(&l.w.ssl);
+    (void)l.transport.recv_fn(l.stream, buf, sizeof buf);
+    (void)l.transport.recv_fn(l.stream, buf, sizeof buf);
+    size_t sent = 0;
+    while (sent < sizeof data) {
+        int put = l.transport.send_fn(l.stream, data + sent, sizeof data - sent);
+        assert_true(put > 0 && put <= 16384);
+        sent += (size_t)put;
+    }
+    server_takes(&l, &taken);
+    assert_int_equal(taken.len, sizeof data);
+    assert_memory_equal(taken.at, data, sizeof data);
+    fake_bytes_free(&taken);
+    line_end(&l);
+}
+#endif
+
+/* mbedTLS wants to read before it has made anything of what is to be written. */
+static void a_write_that_wants_to_read(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        line l;
+        fake_bytes taken;
+        line_start(&l, minor);
+        line_open(&l, TLS_HOST);
+        assert_int_equal(line_shake(&l), 1);
+        memset(&taken, 0, sizeof taken);
+        fails.write = MBEDTLS_ERR_SSL_WANT_READ;
+        assert_int_equal(l.transport.send_fn(l.stream, "hello", 5), PUSHER_IO_WANT_WRITE);
+        assert_int_equal(l.transport.send_fn(l.stream, "hello", 5), 5);
+        server_takes(&l, &taken);
+        assert_string_equal(taken.at, "hello");
+        fails.write = -0x7100;
+        assert_int_equal(l.transport.send_fn(l.stream, "hello", 5), PUSHER_IO_ERROR_TLS);
+        assert_string_equal(l.transport.error_fn(l.stream),
+                            "TLS: the connection failed (mbedTLS -0x7100)");
+        assert_int_equal(l.transport.send_fn(l.stream, "hello", 5), PUSHER_IO_ERROR_TLS);
+        fake_bytes_free(&taken);
+        line_end(&l);
+    }
+}
 
 /* Alerts that say nothing, without end: a call reads its share, and is soon called again. */
 static void a_flood_of_nothing(void **state)
@@ -430,10 +505,11 @@ static void tickets_without_number(void **state)
 static void sessions_of_several_hosts(void **state)
 {
     (void)state;
-    static const char *const hosts[] = { "a.b.test", "c.b.test", "a.b.test", "d.b.test" };
+    static const char *const hosts[] = { "a.b.test", "c.b.test", "a.b.test", "d.b.test",
+                                         "e.b.test" };
     static const char *const kept[][2] = {
         { "a.b.test", "" }, { "a.b.test", "c.b.test" }, { "a.b.test", "c.b.test" },
-        { "d.b.test", "c.b.test" } };
+        { "d.b.test", "c.b.test" }, { "d.b.test", "e.b.test" } };
     line l;
     line_start(&l, 3);
     mbedtls_x509_crt_free(&l.w.chain);
@@ -449,7 +525,7 @@ static void sessions_of_several_hosts(void **state)
         assert_string_equal(l.tls.sessions[1].host, kept[i][1]);
         line_close(&l);
     }
-    line_open(&l, "c.b.test");
+    line_open(&l, "e.b.test");
     l.w.end_after = 60;
     l.w.end_says = PUSHER_IO_EOF;
     assert_int_equal(line_shake(&l), PUSHER_IO_ERROR_TLS);
@@ -648,7 +724,9 @@ int main(void)
         cmocka_unit_test(data_both_ways),
 #if defined(MBEDTLS_SSL_RENEGOTIATION)
         cmocka_unit_test(an_alert_among_blocked_output),
+        cmocka_unit_test(a_long_message_goes_out_by_a_read),
 #endif
+        cmocka_unit_test(a_write_that_wants_to_read),
         cmocka_unit_test(a_flood_of_nothing),
 #if TLS_HAS_13
         cmocka_unit_test(tickets_without_number),
