@@ -10,6 +10,7 @@
  *
  *     Link wslay and mbedTLS' crypto: -lwslay -lmbedcrypto. Have jsmn.h on the include path.
  *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.)
+ *     For TLS define PUSHER_TLS, too, and link -lmbedtls -lmbedx509 before -lmbedcrypto.
  *     Everywhere else just #include "pusher.h".
  *
  * THE SMALLEST PROGRAM
@@ -78,6 +79,35 @@
  *     What goes wrong later is told to options.error_fn with code, the server's own code, the
  *     channel and a sentence that a person can act on. Nothing is printed.
  *
+ * TLS
+ *     With PUSHER_TLS every client speaks TLS unless options.tls.mode says otherwise, over whatever
+ *     transport it has. mbedTLS 2.28, 3.x and 4.x will do; 2.28.10 and 3.6.3 are the first without
+ *     known holes in how a client verifies. What is verified cannot be forgotten:
+ *         version    TLS 1.2 at least
+ *         trust      a chain up to an authority of options.tls.ca_file or .ca; if neither is given,
+ *                    of the system's list (the usual files on POSIX, the ROOT store on Windows:
+ *                    link -lcrypt32). No list is an error of pusher_create().
+ *         host       the name must stand in the certificate, an address must stand in it as an
+ *                    address. A wildcard is one whole label, and has two labels behind it.
+ *         strength   no MD5, no SHA-1, RSA from 2048 bits on; dates; allowed for servers
+ *     A server that fails is reported as PUSHER_ERR_TLS with the reason, never gets a byte of ours,
+ *     and is tried again like any other. So is a stream that ends without TLS' goodbye: it may have
+ *     been cut. Revocation is not looked up.
+ *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
+ *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
+ *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
+ *     is refused.
+ *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
+ *     "not valid before ..., by this machine's clock": set the clock first. Built without
+ *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
+ *     Randomness is options.random's; keys of TLS 1.3, and all in mbedTLS 4, come from PSA's own.
+ *     Time: one handshake step a poll, so about ten to fifteen polls; the dearest step is a few
+ *     milliseconds on a desktop. A reconnect resumes the session and costs less. mbedTLS can cut
+ *     the steps smaller (MBEDTLS_ECP_RESTARTABLE and mbedtls_ecp_set_max_ops()).
+ *     Memory: mbedTLS takes about 50 KiB a connection, and 1 to 4 KiB for each authority, from its
+ *     own allocator (mbedtls_platform_set_calloc_free()), not from options.allocator. The system's
+ *     list is some 140 authorities: a small device names the one it needs.
+ *
  * WITHOUT PUSHER_SOCKETS
  *     Fill in options.transport (five functions: a non-blocking byte stream) and options.random,
  *     and give pusher_poll() your clock. The rest needs libc's string.h and stdlib.h, wslay's
@@ -90,11 +120,12 @@
  *
  * SWITCHES, to be defined before the implementation
  *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness (-lpthread)
+ *     PUSHER_TLS          TLS on mbedTLS over any transport (-lmbedtls -lmbedx509)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
  *
  * NOT IN THIS VERSION
- *     TLS, private, presence and encrypted channels, client events, sign-in, Windows sockets.
+ *     Private, presence and encrypted channels, client events, sign-in, Windows sockets.
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -3199,6 +3230,15 @@ static bool psh_tls_no_memory(int code)
 #endif
 }
 
+static bool psh_tls_no_random(const struct psh_tls *tls, int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    if (code == PSA_ERROR_INSUFFICIENT_ENTROPY) return true;
+#endif
+    PUSHER_ASSERT(code < 0);
+    return tls->random_failed;
+}
+
 static bool psh_tls_too_old(int code)
 {
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
@@ -3219,7 +3259,7 @@ static void psh_tls_say_end(struct psh_tls_stream *s)
 static void psh_tls_say_code(struct psh_tls_stream *s, int code)
 {
     struct psh_text *say = psh_tls_say(s);
-    if (s->tls->random_failed) {
+    if (psh_tls_no_random(s->tls, code)) {
         psh_env_add(say, "the random source failed");
     } else if (psh_tls_no_memory(code)) {
         psh_env_add(say, "no memory");
@@ -3369,8 +3409,8 @@ static int psh_tls_die(struct psh_tls_stream *s, int code)
     uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
     PUSHER_ASSERT(s->phase != PSH_TLS_DEAD);
     bool inner = code == PSH_TLS_BROKEN;
-    bool judged = s->phase == PSH_TLS_SHAKING && flags && flags != UINT32_MAX &&
-                  flags != MBEDTLS_X509_BADCERT_SKIP_VERIFY && !tls->accept_any;
+    bool judged = flags && flags != UINT32_MAX && flags != MBEDTLS_X509_BADCERT_SKIP_VERIFY &&
+                  !tls->accept_any;
     if (inner) {
         s->words[0] = '\0';
     } else if (code == 0 || code == MBEDTLS_ERR_SSL_CONN_EOF ||

@@ -503,6 +503,8 @@ static const raw raw_servers[] = {
       sizeof HELLO("\1") - 1 },
     { "the server's protocol is too old: TLS 1.2 at least is needed", HELLO("\2"),
       sizeof HELLO("\2") - 1 },
+    { "the handshake failed (mbedTLS -0x7200)", HELLO("\3") "HTTP/1.1 400 Bad Request\r\n",
+      sizeof HELLO("\3") + 25 },
     { "the server refused: protocol_version: it speaks none from TLS 1.2 on",
       "\x15\3\1\0\2\2\x46", 7 },
     { "the server refused: handshake_failure: no cipher or signature in common",
@@ -1132,6 +1134,29 @@ static void plain_if_told_so(void **state)
     tls_end(&w);
 }
 
+/* A transport that brings TLS of its own may say what went wrong, at any time. */
+static void a_transport_with_its_own_tls(void **state)
+{
+    (void)state;
+    for (int when = 0; when < 3; when++) {
+        tls_world w;
+        tls_start(&w);
+        pusher_options options = tls_options(&w);
+        options.tls.mode = PUSHER_TLS_OFF;
+        options.port = 443;
+        w.block_says = PUSHER_IO_ERROR_TLS;
+        w.connect_says = when == 0 ? PUSHER_IO_ERROR_TLS : 0;
+        w.send_block = when == 1;
+        tls_client(&w, &options);
+        tls_pass(&w, 2);
+        w.recv_block = when == 2;
+        tls_pass(&w, 1);
+        assert_int_equal(w.code, PUSHER_ERR_TLS);
+        assert_non_null(strstr(w.message, "the wire is broken"));
+        tls_end(&w);
+    }
+}
+
 static void modes(void **state)
 {
     (void)state;
@@ -1182,6 +1207,7 @@ int main(void)
         cmocka_unit_test(resumption),
         cmocka_unit_test(tls_when_the_server_asks),
         cmocka_unit_test(plain_if_told_so),
+        cmocka_unit_test(a_transport_with_its_own_tls),
         cmocka_unit_test(modes),
     };
     return cmocka_run_group_tests(tests, tls_setup, tls_teardown);

@@ -13,6 +13,9 @@ static int stand_in_hostname(mbedtls_ssl_context *ssl, const char *host);
 static int stand_in_defaults(mbedtls_ssl_config *config, int endpoint, int transport, int preset);
 static int stand_in_parse_file(mbedtls_x509_crt *chain, const char *path);
 static int stand_in_write(mbedtls_ssl_context *ssl, const unsigned char *buf, size_t len);
+static void stand_in_set_verify(mbedtls_ssl_context *ssl,
+                                int (*verify)(void *, mbedtls_x509_crt *, int, uint32_t *),
+                                void *context);
 static int stand_in_get_session(const mbedtls_ssl_context *ssl, mbedtls_ssl_session *session);
 
 #define mbedtls_ssl_handshake_step stand_in_step
@@ -22,6 +25,7 @@ static int stand_in_get_session(const mbedtls_ssl_context *ssl, mbedtls_ssl_sess
 #define mbedtls_x509_crt_parse_file stand_in_parse_file
 #define mbedtls_ssl_get_session stand_in_get_session
 #define mbedtls_ssl_write stand_in_write
+#define mbedtls_ssl_set_verify stand_in_set_verify
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
 static psa_status_t stand_in_psa(void);
 #define psa_crypto_init stand_in_psa
@@ -36,6 +40,7 @@ static psa_status_t stand_in_psa(void);
 #undef mbedtls_x509_crt_parse_file
 #undef mbedtls_ssl_get_session
 #undef mbedtls_ssl_write
+#undef mbedtls_ssl_set_verify
 #undef psa_crypto_init
 
 #include "tls.h"
@@ -46,7 +51,7 @@ static psa_status_t stand_in_psa(void);
 /* What fails, and how; zero means that mbedTLS does it. */
 static struct {
     int step, setup, hostname, defaults, session, write;
-    bool no_psa, no_files;
+    bool no_psa, no_files, no_callback;
     uint32_t steps, paths;
 } fails;
 
@@ -91,6 +96,14 @@ static int stand_in_write(mbedtls_ssl_context *ssl, const unsigned char *buf, si
     int result = fails.write;
     fails.write = 0;
     return result ? result : mbedtls_ssl_write(ssl, buf, len);
+}
+
+static void stand_in_set_verify(mbedtls_ssl_context *ssl,
+                                int (*verify)(void *, mbedtls_x509_crt *, int, uint32_t *),
+                                void *context)
+{
+    if (!fails.no_callback)
+        mbedtls_ssl_set_verify(ssl, verify, context);
 }
 
 #if MBEDTLS_VERSION_NUMBER >= 0x03000000
@@ -648,6 +661,23 @@ static void what_mbedtls_says(void **state)
     }
 }
 
+/* An mbedTLS that does not ask us about the certificate: then nobody has compared the address. */
+static void what_was_not_seen_is_not_trusted(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        line l;
+        line_start(&l, minor);
+        fails.no_callback = true;
+        line_open(&l, "127.0.0.1");
+        assert_int_equal(line_shake(&l), PUSHER_IO_ERROR_TLS);
+        assert_string_equal(l.transport.error_fn(l.stream),
+                            "TLS: the certificate was not verified");
+        assert_int_equal(l.tls.sessions[0].host[0], 0);
+        line_end(&l);
+    }
+}
+
 static void alerts_have_names(void **state)
 {
     (void)state;
@@ -736,6 +766,7 @@ int main(void)
         cmocka_unit_test(the_inner_stream_is_asked),
         cmocka_unit_test(dead_streams_stay_dead),
         cmocka_unit_test(what_mbedtls_says),
+        cmocka_unit_test(what_was_not_seen_is_not_trusted),
         cmocka_unit_test(alerts_have_names),
         cmocka_unit_test(it_cannot_be_made),
         cmocka_unit_test(no_memory_for_a_copy_of_pem),
