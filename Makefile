@@ -60,7 +60,7 @@ programs = $(addprefix build/$(if $(filter san,$(1)),,$(1)/)tests/,$(call flat,$
 # ---- commands -----------------------------------------------------------------------------------
 
 .DEFAULT_GOAL := help
-.PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
+.PHONY: help deps demo test examples interop bench check valgrind mbedtls fuzz coverage install clean
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
@@ -109,6 +109,9 @@ valgrind: ## the unit and API tests under valgrind
 	@TEST_JOBS=$(JOBS) RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
 	    --errors-for-leak-kinds=all" \
 	    $(CHECK)/run_tests.sh build/log/valgrind $(call programs,plain,$(UNIT) $(API))
+
+mbedtls: ## the TLS tests with mbedTLS 3.6, in a Debian 13 of their own; needs root
+	@$(CHECK)/mbedtls36.sh
 
 fuzz: ## libFuzzer on tests/fuzz, FUZZ_SECONDS=60 for each target
 	@$(DEPS) demo fuzz
