@@ -11,6 +11,7 @@ CXX      ?= g++
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 LIBS     := -lwslay -lmbedcrypto -lpthread
+TLS_LIBS := -lmbedtls -lmbedx509
 LIBS_unit_secretbox := -lsodium # what a single program needs besides
 LIBS_api_encrypted := -lsodium
 LIBS_secretbox := -lsodium
@@ -67,7 +68,7 @@ run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
-.PHONY: platforms size
+.PHONY: platforms mbedtls size
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
@@ -116,6 +117,9 @@ valgrind: ## the unit and API tests under valgrind
 	@TEST_JOBS=$(JOBS) RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
 	    --errors-for-leak-kinds=all" \
 	    $(CHECK)/run_tests.sh build/log/valgrind $(call programs,plain,$(UNIT) $(API))
+
+mbedtls: ## the TLS tests with mbedTLS 3.6, in a Debian 13 of their own; needs root
+	@$(CHECK)/mbedtls36.sh
 
 fuzz: ## libFuzzer on tests/fuzz, FUZZ_SECONDS=60 for each target
 	@$(DEPS) demo fuzz
@@ -202,8 +206,8 @@ $(foreach t,$(TESTS),$(eval $(call programs,$(1),$(t)): build/$(1)/$(t).o))
 $(call programs,$(1),$(TESTS)): build/$(1)/libtest.a
 	@mkdir -p $$(@D)
 	$$(call SAY,link)
-	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(LIBS) \
-	    $$(LIBS_$$(@F)) -o $$@
+	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka \
+	    $$(if $$(findstring tls,$$(@F)),$$(TLS_LIBS)) $$(LIBS) $$(LIBS_$$(@F)) -o $$@
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 

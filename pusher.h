@@ -10,7 +10,8 @@
  *
  *     Link wslay and mbedTLS' crypto: -lwslay -lmbedcrypto. Have jsmn.h on the include path.
  *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.) With PUSHER_SOCKETS also
- *     -lpthread, on Windows -lws2_32 -lbcrypt.
+ *     -lpthread, on Windows -lws2_32 -lbcrypt. For TLS define PUSHER_TLS, too, and link -lmbedtls
+ *     -lmbedx509 before -lmbedcrypto.
  *     Everywhere else just #include "pusher.h".
  *
  * THE SMALLEST PROGRAM
@@ -79,6 +80,35 @@
  *     What goes wrong later is told to options.error_fn with code, the server's own code, the
  *     channel and a sentence that a person can act on. Nothing is printed.
  *
+ * TLS
+ *     With PUSHER_TLS every client speaks TLS unless options.tls.mode says otherwise, over whatever
+ *     transport it has. mbedTLS 2.28, 3.x and 4.x will do; 2.28.10 and 3.6.3 are the first without
+ *     known holes in how a client verifies. What is verified cannot be forgotten:
+ *         version    TLS 1.2 at least
+ *         trust      a chain up to an authority of options.tls.ca_file or .ca; if neither is given,
+ *                    of the system's list (the usual files on POSIX, the ROOT store on Windows:
+ *                    link -lcrypt32). No list is an error of pusher_create().
+ *         host       the name must stand in the certificate, an address must stand in it as an
+ *                    address. A wildcard is one whole label, and has two labels behind it.
+ *         strength   no MD5, no SHA-1, RSA from 2048 bits on; dates; allowed for servers
+ *     A server that fails is reported as PUSHER_ERR_TLS with the reason, never gets a byte of ours,
+ *     and is tried again like any other. So is a stream that ends without TLS' goodbye: it may have
+ *     been cut. Revocation is not looked up.
+ *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
+ *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
+ *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
+ *     is refused.
+ *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
+ *     "not valid before ..., by this machine's clock": set the clock first. Built without
+ *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
+ *     Randomness is options.random's; keys of TLS 1.3, and all in mbedTLS 4, come from PSA's own.
+ *     Time: one handshake step a poll, so about ten to fifteen polls; the dearest step is a few
+ *     milliseconds on a desktop. A reconnect resumes the session and costs less. mbedTLS can cut
+ *     the steps smaller (MBEDTLS_ECP_RESTARTABLE and mbedtls_ecp_set_max_ops()).
+ *     Memory: mbedTLS takes about 50 KiB a connection, and 1 to 4 KiB for each authority, from its
+ *     own allocator (mbedtls_platform_set_calloc_free()), not from options.allocator. The system's
+ *     list is some 140 authorities: a small device names the one it needs.
+ *
  * WITHOUT PUSHER_SOCKETS
  *     Fill in options.transport (five functions: a non-blocking byte stream) and options.random,
  *     and give pusher_poll() your clock. The rest needs libc's string.h and stdlib.h, wslay's
@@ -92,11 +122,10 @@
  * SWITCHES, to be defined before the implementation
  *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness
  *                         (POSIX and Windows)
+ *     PUSHER_TLS          TLS on mbedTLS over any transport (-lmbedtls -lmbedx509)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
  *
- * NOT IN THIS VERSION
- *     TLS, private, presence and encrypted channels, client events, sign-in.
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -170,6 +199,7 @@ typedef enum pusher_result {
     PUSHER_ERR_RANDOM,         /* the random source failed                                      */
     PUSHER_ERR_RESOLVE,        /* the host name has no address                                  */
     PUSHER_ERR_IO,             /* the connection could not be made, or was lost                 */
+    PUSHER_ERR_TLS,            /* the server's certificate or its TLS was refused: see message  */
     PUSHER_ERR_HTTP,           /* the server did not answer 101 to the WebSocket upgrade        */
     PUSHER_ERR_PROTOCOL,       /* bytes that RFC 6455 or the Pusher protocol forbids            */
     PUSHER_ERR_PARSE,          /* a message that is not JSON, or lacks what it must have        */
@@ -259,11 +289,12 @@ enum {
     PUSHER_IO_WANT_READ = -1,     /* nothing now; again when readable                           */
     PUSHER_IO_WANT_WRITE = -2,    /* nothing now; again when writable                           */
     PUSHER_IO_ERROR = -3,         /* failed for good                                            */
-    PUSHER_IO_ERROR_RESOLVE = -4  /* ready_fn: the host name has no address                     */
+    PUSHER_IO_ERROR_RESOLVE = -4, /* ready_fn: the host name has no address                     */
+    PUSHER_IO_ERROR_TLS = -5      /* the other side is not who it should be, or broke TLS       */
 };
 
 /* A non-blocking byte stream. No function may block. Called from pusher_poll(), but for close_fn,
-   which pusher_destroy() calls too. */
+   which pusher_destroy() calls too (under TLS with a send_fn before it: the goodbye). */
 typedef struct pusher_transport {
     /* Start connecting to host (name or numeric address, no brackets) and port. NULL: failed.
        The host text lives as long as the client. */
@@ -366,13 +397,22 @@ typedef struct pusher_auth_options {
 /* ---- TLS ----------------------------------------------------------------------------------- */
 
 typedef enum pusher_tls_mode {
-    PUSHER_TLS_DEFAULT = 0, /* TLS where it is compiled in: not in this version, so plain        */
+    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
-    PUSHER_TLS_ON           /* refused by pusher_create() in this version                        */
+    PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only". The same   */
 } pusher_tls_mode;
 
+/* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
 typedef struct pusher_tls_options {
     pusher_tls_mode mode;
+    const char *ca_file;    /* whom to trust, instead of the system's list: a file in PEM       */
+    const void *ca;         /* the same in memory: PEM, any number; or DER, one certificate     */
+    size_t ca_len;          /* its bytes; 0: ca is text that ends with a NUL                    */
+    const void *ssl_config; /* const mbedtls_ssl_config *, used as it is, instead of all else
+                               here: pinning, client certificates. Must outlive the client      */
+    bool insecure_accept_any_certificate; /* ANYBODY can be the server, and read and write all:
+                                             for a test on the bench. Logged at each connection */
 } pusher_tls_options;
 
 /* ---- options ------------------------------------------------------------------------------- */
@@ -389,7 +429,7 @@ typedef struct pusher_options {
     const char *key;     /* the app's key; required                                             */
     const char *cluster; /* pusher.com: "eu", "mt1" ... makes the host ws-CLUSTER.pusher.com    */
     const char *host;    /* own server: name or address, without ws:// or port; over cluster    */
-    uint32_t port;       /* default 80 (443 with TLS)                                           */
+    uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
 
@@ -4850,7 +4890,926 @@ PUSHER_DEF pusher_random pusher_sockets_random(void)
 #endif /* PUSHER_SOCKETS */
 
 // >>tls
-/* A transport made from a transport comes with PUSHER_TLS. */
+/* A transport made from a transport, on mbedTLS. One handshake step a call; what the inner stream
+   cannot do now is asked for again. mbedTLS takes its memory from its own allocator. */
+#if defined(PUSHER_TLS)
+
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#include <mbedtls/x509_crt.h>
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+#include <psa/crypto.h>
+#endif
+#if defined(_WIN32)
+#if !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#include <wincrypt.h>
+#endif
+
+#if !defined(MBEDTLS_SSL_CLI_C) || !defined(MBEDTLS_X509_CRT_PARSE_C)
+#error "pusher.h: PUSHER_TLS needs an mbedTLS with MBEDTLS_SSL_CLI_C and MBEDTLS_X509_CRT_PARSE_C"
+#endif
+
+enum {
+    PSH_TLS_HOST = 256,
+    PSH_TLS_WORDS = 240,
+    PSH_TLS_HEAD = 7,        /* a record's header and the two bytes of an alert */
+    PSH_TLS_SESSIONS = 2,    /* the app's server, and one that authorizes */
+    PSH_TLS_TICKETS = 4,     /* taken in one call */
+    PSH_TLS_NAMES = 3,       /* of a certificate, in an error text */
+    PSH_TLS_INTAKE = 65536,  /* bytes read in one call: records without data could be endless */
+    PSH_TLS_BROKEN = -0x50   /* told to mbedTLS when the inner stream has failed */
+};
+
+struct psh_tls_session {
+    char host[PSH_TLS_HOST]; /* "" = unused */
+    mbedtls_ssl_session session;
+};
+
+struct psh_tls {
+    const struct psh_env *env;
+    pusher_transport inner;
+    mbedtls_ssl_config own;
+    const mbedtls_ssl_config *config; /* own, or the user's; NULL before psh_tls_init() */
+    mbedtls_x509_crt authorities;
+    bool accept_any, random_failed;
+    uint32_t next_session;            /* to be overwritten */
+    struct psh_tls_session sessions[PSH_TLS_SESSIONS];
+};
+
+enum psh_tls_phase { PSH_TLS_CONNECTING = 0, PSH_TLS_SHAKING, PSH_TLS_OPEN, PSH_TLS_DEAD };
+
+struct psh_tls_stream {
+    struct psh_tls *tls;
+    void *inner;
+    mbedtls_ssl_context ssl;
+    enum psh_tls_phase phase;
+    int verdict;               /* what a dead stream says */
+    int inner_said;            /* in this call: bytes, or PUSHER_IO_... */
+    size_t intake;             /* bytes this call may still read */
+    bool resuming;             /* a saved session was offered */
+    bool checked;              /* the names in the certificate were compared */
+    bool pending;              /* mbedTLS holds output that the inner stream has not taken */
+    size_t unsent;             /* the caller's bytes in that output; 0: it is mbedTLS' own */
+    unsigned char head[PSH_TLS_HEAD]; /* of the last record of the handshake */
+    size_t seen;               /* bytes of the record being read */
+    bool known, foreign;       /* the first bytes have come; and are not TLS' */
+    unsigned char address[16]; /* the host, if it is one */
+    size_t address_len;        /* 4, 16, or 0: it is a name */
+    char host[PSH_TLS_HOST];
+    struct psh_text say;
+    char words[PSH_TLS_WORDS];
+};
+
+/* -- hosts: names and addresses -- */
+
+static int psh_tls_hex(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static size_t psh_tls_ipv4(const char *at, unsigned char out[16])
+{
+    for (size_t i = 0; i < 4; i++) {
+        unsigned value = 0, digits = 0;
+        for (; digits < 3 && *at >= '0' && *at <= '9'; digits++)
+            value = value * 10 + (unsigned)(*at++ - '0');
+        if (digits == 0 || value > 255 || *at != (i < 3 ? '.' : '\0')) return 0;
+        out[i] = (unsigned char)value;
+        at++;
+    }
+    return 4;
+}
+
+/* A zone (fe80::1%eth0) is no part of the address. */
+static size_t psh_tls_ipv6(const char *at, unsigned char out[16])
+{
+    size_t len = 0, gap = SIZE_MAX;
+    if (at[0] == ':' && at[1] == ':') gap = 0, at += 2;
+    while (len < 16 && *at && *at != '%') {
+        unsigned value = 0, digits = 0;
+        for (; digits < 4 && psh_tls_hex(*at) >= 0; digits++)
+            value = value << 4 | (unsigned)psh_tls_hex(*at++);
+        if (digits == 0) return 0;
+        out[len++] = (unsigned char)(value >> 8);
+        out[len++] = (unsigned char)(value & 255);
+        if (*at != ':') break;
+        at++;
+        if (*at == ':' && gap == SIZE_MAX) gap = len, at++;
+        else if (!*at) return 0;
+    }
+    if ((*at && *at != '%') || (gap == SIZE_MAX ? len != 16 : len > 14)) return 0;
+    if (gap == SIZE_MAX) return 16;
+    PUSHER_ASSERT(gap <= len);
+    memmove(out + 16 - (len - gap), out + gap, len - gap);
+    memset(out + gap, 0, 16 - len);
+    return 16;
+}
+
+static unsigned char psh_tls_lower(unsigned char c)
+{
+    return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
+}
+
+/* A wildcard stands for one whole label, and not for a name right under a top-level domain. */
+static bool psh_tls_match(const unsigned char *pattern, size_t len, const char *host)
+{
+    PUSHER_ASSERT(host && *host);
+    if (len > 2 && pattern[0] == '*' && pattern[1] == '.') {
+        host = strchr(host, '.');
+        pattern++;
+        len--;
+        if (!host || !memchr(pattern + 1, '.', len - 1)) return false;
+    }
+    if (len != strlen(host)) return false;
+    for (size_t i = 0; i < len; i++)
+        if (psh_tls_lower(pattern[i]) != psh_tls_lower((unsigned char)host[i])) return false;
+    return true;
+}
+
+/* The next common name or organization (what: 3 or 10, the last byte of 2.5.4.x). */
+static const mbedtls_x509_name *psh_tls_part(const mbedtls_x509_name *name, unsigned char what)
+{
+    for (; name; name = name->next)
+        if (name->oid.len == 3 && name->oid.p[0] == 0x55 && name->oid.p[1] == 0x04 &&
+            name->oid.p[2] == what)
+            return name;
+    return NULL;
+}
+
+/* The kinds of subjectAltName. */
+enum { PSH_TLS_SAN_DNS = 2, PSH_TLS_SAN_IP = 7 };
+
+static bool psh_tls_is_san(const mbedtls_x509_sequence *san, int kind)
+{
+    return san->buf.p && (san->buf.tag & 0xDF) == (0x80 | kind);
+}
+
+/* Is the certificate for the host? An address must stand in it as an address (mbedTLS 2.28 does not
+   look for those), a name as a name; the subject's common name counts if it has neither. */
+static bool psh_tls_is_for(const struct psh_tls_stream *s, const mbedtls_x509_crt *crt)
+{
+    PUSHER_ASSERT(s->address_len <= sizeof s->address);
+    const mbedtls_x509_sequence *san = &crt->subject_alt_names;
+    bool old = !san->buf.p && s->address_len == 0;
+    for (; san && san->buf.p; san = san->next) {
+        const mbedtls_x509_buf *buf = &san->buf;
+        if (s->address_len > 0 && psh_tls_is_san(san, PSH_TLS_SAN_IP) &&
+            buf->len == s->address_len && memcmp(buf->p, s->address, buf->len) == 0)
+            return true;
+        if (s->address_len == 0 && psh_tls_is_san(san, PSH_TLS_SAN_DNS) &&
+            psh_tls_match(buf->p, buf->len, s->host))
+            return true;
+    }
+    const mbedtls_x509_name *name = old ? psh_tls_part(&crt->subject, 3) : NULL;
+    for (; name; name = psh_tls_part(name->next, 3))
+        if (psh_tls_match(name->val.p, name->val.len, s->host)) return true;
+    return false;
+}
+
+/* -- saying what is wrong -- */
+
+static struct psh_text *psh_tls_say(struct psh_tls_stream *s)
+{
+    psh_env_text(&s->say, s->words, sizeof s->words);
+    psh_env_add(&s->say, "TLS: ");
+    return &s->say;
+}
+
+static void psh_tls_add_buf(struct psh_text *say, const mbedtls_x509_buf *buf)
+{
+    psh_env_add_foreign(say, (const char *)buf->p, buf->len < 40 ? buf->len : 40);
+    if (buf->len > 40) psh_env_add(say, "...");
+}
+
+static void psh_tls_add_hex(struct psh_text *say, unsigned value, unsigned digits)
+{
+    PUSHER_ASSERT(digits <= 8);
+    while (digits-- > 0)
+        psh_env_add_bytes(say, &"0123456789abcdef"[value >> 4 * digits & 15], 1);
+}
+
+static void psh_tls_add_address(struct psh_text *say, const unsigned char *at, size_t len)
+{
+    PUSHER_ASSERT(at || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        if (i > 0 && (len == 4 || i % 2 == 0)) psh_env_add(say, len == 4 ? "." : ":");
+        if (len == 4) psh_env_add_uint(say, at[i]);
+        else psh_tls_add_hex(say, at[i], 2);
+    }
+}
+
+/* "a.example, b.example and 7 more" */
+static void psh_tls_add_names(struct psh_text *say, const mbedtls_x509_crt *crt)
+{
+    uint32_t count = 0;
+    const mbedtls_x509_sequence *san = &crt->subject_alt_names;
+    for (; san && san->buf.p; san = san->next) {
+        bool dns = psh_tls_is_san(san, PSH_TLS_SAN_DNS), ip = psh_tls_is_san(san, PSH_TLS_SAN_IP);
+        if ((!dns && !ip) || ++count > PSH_TLS_NAMES) continue;
+        if (count > 1) psh_env_add(say, ", ");
+        if (dns) psh_tls_add_buf(say, &san->buf);
+        else psh_tls_add_address(say, san->buf.p, san->buf.len <= 16 ? san->buf.len : 0);
+    }
+    const mbedtls_x509_name *name = psh_tls_part(&crt->subject, 3);
+    if (count == 0 && !crt->subject_alt_names.buf.p && name) psh_tls_add_buf(say, &name->val);
+    else if (count == 0) psh_env_add(say, "no host at all");
+    if (count <= PSH_TLS_NAMES) return;
+    psh_env_add(say, " and ");
+    psh_env_add_uint(say, count - PSH_TLS_NAMES);
+    psh_env_add(say, " more");
+}
+
+static void psh_tls_add_quoted(struct psh_text *say, const mbedtls_x509_name *subject)
+{
+    const mbedtls_x509_name *name = psh_tls_part(subject, 3);
+    if (!name) name = psh_tls_part(subject, 10);
+    psh_env_add(say, "\"");
+    if (name) psh_tls_add_buf(say, &name->val);
+    psh_env_add(say, "\"");
+}
+
+static void psh_tls_add_date(struct psh_text *say, const mbedtls_x509_time *when)
+{
+    PUSHER_ASSERT(when->year >= 0 && when->mon >= 0 && when->day >= 0);
+    psh_env_add_uint(say, (uint64_t)when->year);
+    psh_env_add(say, when->mon < 10 ? "-0" : "-");
+    psh_env_add_uint(say, (uint64_t)when->mon);
+    psh_env_add(say, when->day < 10 ? "-0" : "-");
+    psh_env_add_uint(say, (uint64_t)when->day);
+}
+
+static bool psh_tls_same(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b)
+{
+    return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
+}
+
+static bool psh_tls_is_authority(const mbedtls_x509_crt *crt)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03050000
+    return mbedtls_x509_crt_get_ca_istrue(crt) > 0;
+#elif MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return crt->MBEDTLS_PRIVATE(ca_istrue) != 0;
+#else
+    return crt->ca_istrue != 0;
+#endif
+}
+
+/* Why nobody trusted has signed it. */
+static void psh_tls_say_untrusted(struct psh_text *say, const mbedtls_x509_crt *crt)
+{
+    PUSHER_ASSERT(crt->issuer_raw.p && crt->subject_raw.p);
+    if (psh_tls_same(&crt->issuer_raw, &crt->subject_raw)) {
+        psh_env_add(say, " is signed by itself, and not one of those trusted");
+        return;
+    }
+    const mbedtls_x509_crt *at = crt->next;
+    while (at && (!psh_tls_same(&at->subject_raw, &crt->issuer_raw) || psh_tls_is_authority(at)))
+        at = at->next;
+    psh_env_add(say, at ? " is signed by one that is no authority (issuer: "
+                        : " is not signed by a known authority (issuer: ");
+    psh_tls_add_quoted(say, &crt->issuer);
+    psh_env_add(say, ")");
+}
+
+/* What the flags of one certificate mean, the most telling first. crt is NULL when only the sum of
+   flags is known. */
+static void psh_tls_say_flags(struct psh_tls_stream *s, const mbedtls_x509_crt *crt, int depth,
+                              uint32_t flags)
+{
+    struct psh_text *say = psh_tls_say(s);
+    PUSHER_ASSERT(flags && (crt || depth == 0));
+    bool dated = crt && (flags & (MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE));
+    if (crt && (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH)) {
+        psh_env_add(say, "certificate is for ");
+        psh_tls_add_names(say, crt);
+        psh_env_add(say, ", not ");
+        psh_env_add(say, s->host);
+        return;
+    }
+    psh_env_add(say, depth == 0 ? "certificate of " : "certificate of the authority ");
+    if (depth == 0) psh_env_add(say, s->host);
+    else psh_tls_add_quoted(say, &crt->subject);
+    if (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) {
+        psh_env_add(say, " is for another host");
+    } else if (flags & MBEDTLS_X509_BADCERT_EXPIRED) {
+        psh_env_add(say, crt ? " expired on " : " has expired");
+        if (crt) psh_tls_add_date(say, &crt->valid_to);
+    } else if (flags & MBEDTLS_X509_BADCERT_FUTURE) {
+        psh_env_add(say, crt ? " is not valid before " : " is not valid yet");
+        if (crt) psh_tls_add_date(say, &crt->valid_from);
+    } else if (flags & MBEDTLS_X509_BADCERT_REVOKED) {
+        psh_env_add(say, " is revoked");
+    } else if (flags & MBEDTLS_X509_BADCERT_BAD_MD) {
+        psh_env_add(say, " is signed with a hash that is too weak");
+    } else if (flags & (MBEDTLS_X509_BADCERT_BAD_KEY | MBEDTLS_X509_BADCERT_BAD_PK)) {
+        psh_env_add(say, " has a key that is too weak");
+    } else if (crt && (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED)) {
+        psh_tls_say_untrusted(say, crt);
+    } else if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) {
+        psh_env_add(say, " is not signed by a known authority");
+    } else if (flags & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE |
+                        MBEDTLS_X509_BADCERT_NS_CERT_TYPE)) {
+        psh_env_add(say, " may not be used by a server (key usage)");
+    } else {
+        psh_env_add(say, " was refused");
+    }
+    if (dated) psh_env_add(say, ", by this machine's clock");
+}
+
+static const char *psh_tls_alert(unsigned char alert)
+{
+    switch (alert) {
+    case 10: return "unexpected_message";
+    case 20: return "bad_record_mac";
+    case 40: return "handshake_failure: no cipher or signature in common";
+    case 42: return "bad_certificate";
+    case 43: return "unsupported_certificate";
+    case 44: return "certificate_revoked";
+    case 45: return "certificate_expired";
+    case 46: return "certificate_unknown";
+    case 47: return "illegal_parameter";
+    case 48: return "unknown_ca";
+    case 49: return "access_denied";
+    case 50: return "decode_error";
+    case 51: return "decrypt_error";
+    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 71: return "insufficient_security";
+    case 80: return "internal_error";
+    case 90: return "user_canceled";
+    case 112: return "unrecognized_name: it has no certificate for this host";
+    case 116: return "certificate_required";
+    case 120: return "no_application_protocol";
+    default: return "an alert";
+    }
+}
+
+static bool psh_tls_no_memory(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    return code == PSA_ERROR_INSUFFICIENT_MEMORY;
+#else
+    int high = -code & 0x7F80, low = -code & 0x7F; /* the sum of two layers' codes */
+    PUSHER_ASSERT(code < 0);
+    return low == 0x10 || low == 0x6A || high == 0x7F00 || high == 0x2880 || high == 0x3F80 ||
+           high == 0x4D80 || high == 0x5180 || high == 0x6180;
+#endif
+}
+
+static bool psh_tls_no_random(const struct psh_tls *tls, int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    if (code == PSA_ERROR_INSUFFICIENT_ENTROPY) return true;
+#endif
+    PUSHER_ASSERT(code < 0);
+    return tls->random_failed;
+}
+
+static bool psh_tls_too_old(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return code == MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION;
+#else
+    return code == MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION;
+#endif
+}
+
+static void psh_tls_say_end(struct psh_tls_stream *s)
+{
+    psh_env_add(psh_tls_say(s), s->phase == PSH_TLS_OPEN
+                                    ? "the connection was cut off: it ended without close_notify"
+                                    : "the server ended the connection in the handshake");
+}
+
+/* What mbedTLS' error means, unless the certificate has told it. */
+static void psh_tls_say_code(struct psh_tls_stream *s, int code)
+{
+    struct psh_text *say = psh_tls_say(s);
+    if (psh_tls_no_random(s->tls, code)) {
+        psh_env_add(say, "the random source failed");
+    } else if (psh_tls_no_memory(code)) {
+        psh_env_add(say, "no memory");
+    } else if (s->phase == PSH_TLS_SHAKING && s->foreign) {
+        psh_env_add(say, "the server does not speak TLS on this port");
+        if (memcmp(s->head, "HTTP/", 5) == 0)
+            psh_env_add(say, ": it answers in plain HTTP");
+    } else if (psh_tls_too_old(code)) {
+        psh_env_add(say, "the server's protocol is too old: TLS 1.2 at least is needed");
+    } else if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        bool plain = s->phase == PSH_TLS_SHAKING && s->head[0] == 21 && s->head[4] == 2;
+        psh_env_add(say, "the server refused: ");
+        psh_env_add(say, psh_tls_alert(plain ? s->head[6] : 255));
+    } else if (code == MBEDTLS_ERR_SSL_INVALID_MAC) {
+        psh_env_add(say, "a record was damaged on its way");
+    } else {
+        psh_env_add(say, s->phase == PSH_TLS_OPEN ? "the connection failed (mbedTLS -0x"
+                                                  : "the handshake failed (mbedTLS -0x");
+        psh_tls_add_hex(say, (unsigned)-code, 4);
+        psh_env_add(say, ")");
+    }
+}
+
+/* -- sessions, to be resumed -- */
+
+static struct psh_tls_session *psh_tls_find_session(struct psh_tls *tls, const char *host)
+{
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        if (strcmp(tls->sessions[i].host, host) == 0) return &tls->sessions[i];
+    return NULL;
+}
+
+static void psh_tls_forget(struct psh_tls *tls, const char *host)
+{
+    struct psh_tls_session *session = psh_tls_find_session(tls, host);
+    PUSHER_ASSERT(*host);
+    if (!session) return;
+    mbedtls_ssl_session_free(&session->session);
+    mbedtls_ssl_session_init(&session->session);
+    session->host[0] = '\0';
+}
+
+static void psh_tls_save(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    psh_tls_forget(tls, s->host);
+    struct psh_tls_session *session = psh_tls_find_session(tls, "");
+    if (!session) {
+        psh_tls_forget(tls, tls->sessions[tls->next_session].host);
+        session = &tls->sessions[tls->next_session];
+        tls->next_session = (tls->next_session + 1) % PSH_TLS_SESSIONS;
+    }
+    PUSHER_ASSERT(session->host[0] == '\0');
+    if (mbedtls_ssl_get_session(&s->ssl, &session->session) == 0) {
+        memcpy(session->host, s->host, sizeof s->host);
+    } else { /* then the next handshake is a whole one */
+        mbedtls_ssl_session_free(&session->session);
+        mbedtls_ssl_session_init(&session->session);
+    }
+}
+
+/* -- between mbedTLS and the inner stream -- */
+
+/* Keeps the beginning of each record of the handshake: by it they are known who speak no TLS, and
+   in it an alert is told. */
+static void psh_tls_note(struct psh_tls_stream *s, const unsigned char *at, size_t len)
+{
+    if (s->phase != PSH_TLS_SHAKING) return;
+    for (size_t i = 0; i < len; i++) {
+        if (s->seen < PSH_TLS_HEAD) s->head[s->seen] = at[i];
+        s->seen++;
+        if (!s->known && s->seen == 2) {
+            s->known = true;
+            s->foreign = s->head[0] < 20 || s->head[0] > 23 || s->head[1] != 3;
+        }
+        if (s->seen < 5 || s->foreign) continue;
+        if (s->seen >= 5u + ((unsigned)s->head[3] << 8 | s->head[4])) s->seen = 0;
+    }
+}
+
+static int psh_tls_pull(void *context, unsigned char *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(buf && len > 0);
+    if (len > s->intake) len = s->intake;
+    s->inner_said = PUSHER_IO_WANT_WRITE; /* enough for one call: again at once */
+    if (len == 0) return MBEDTLS_ERR_SSL_WANT_READ;
+    int got = s->tls->inner.recv_fn(s->inner, buf, len);
+    s->inner_said = got;
+    if (got == PUSHER_IO_WANT_READ) return MBEDTLS_ERR_SSL_WANT_READ;
+    if (got == PUSHER_IO_WANT_WRITE) return MBEDTLS_ERR_SSL_WANT_WRITE;
+    if (got < 0) return PSH_TLS_BROKEN;
+    s->intake -= (size_t)got;
+    psh_tls_note(s, buf, (size_t)got);
+    return got; /* 0: the end */
+}
+
+static int psh_tls_push(void *context, const unsigned char *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(buf && len > 0);
+    int put = s->tls->inner.send_fn(s->inner, buf, len);
+    s->inner_said = put;
+    s->pending = put <= 0 || (size_t)put < len;
+    if (put > 0) return put;
+    if (put == PUSHER_IO_WANT_READ) return MBEDTLS_ERR_SSL_WANT_READ;
+    return put == PUSHER_IO_WANT_WRITE ? MBEDTLS_ERR_SSL_WANT_WRITE : PSH_TLS_BROKEN;
+}
+
+#if MBEDTLS_VERSION_NUMBER < 0x04000000
+static int psh_tls_random(void *context, unsigned char *out, size_t len)
+{
+    struct psh_tls *tls = (struct psh_tls *)context;
+    while (len > 0) {
+        size_t part = len < 256 ? len : 256;
+        if (!psh_env_random(tls->env, out, part)) {
+            tls->random_failed = true;
+            return MBEDTLS_ERR_SSL_NO_RNG;
+        }
+        out += part;
+        len -= part;
+    }
+    return 0;
+}
+#endif
+
+/* Called for each certificate of the chain, the server's (depth 0) last. */
+static int psh_tls_verify(void *context, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(crt && flags && depth >= 0);
+    if (depth == 0) {
+        s->checked = true;
+        if (!psh_tls_is_for(s, crt)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    }
+    if (*flags) psh_tls_say_flags(s, crt, depth, *flags);
+    if (s->tls->accept_any) *flags = 0;
+    return 0;
+}
+
+/* -- the stream -- */
+
+/* For good. The inner stream's failure has the inner stream's text. */
+static int psh_tls_die(struct psh_tls_stream *s, int code)
+{
+    struct psh_tls *tls = s->tls;
+    uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
+    PUSHER_ASSERT(s->phase != PSH_TLS_DEAD);
+    bool inner = code == PSH_TLS_BROKEN;
+    bool judged = flags && flags != UINT32_MAX && flags != MBEDTLS_X509_BADCERT_SKIP_VERIFY &&
+                  !tls->accept_any;
+    if (inner) {
+        s->words[0] = '\0';
+    } else if (code == 0 || code == MBEDTLS_ERR_SSL_CONN_EOF ||
+               code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+        psh_tls_say_end(s);
+    } else if (!judged) {
+        psh_tls_say_code(s, code);
+    } else if (!s->words[0]) {
+        psh_tls_say_flags(s, NULL, 0, flags);
+    }
+    if (s->phase == PSH_TLS_SHAKING) psh_tls_forget(tls, s->host);
+    s->phase = PSH_TLS_DEAD;
+    s->verdict = inner && s->inner_said < 0 ? s->inner_said : PUSHER_IO_ERROR_TLS;
+    return s->verdict;
+}
+
+/* What a result of mbedTLS that is no success means for our caller. When not the inner stream would
+   block, but mbedTLS wants to be called again, it is as with a stream that can be written to. */
+static int psh_tls_result(struct psh_tls_stream *s, int code)
+{
+    switch (code) {
+    case MBEDTLS_ERR_SSL_WANT_READ:
+    case MBEDTLS_ERR_SSL_WANT_WRITE:
+        return s->inner_said == PUSHER_IO_WANT_READ ? PUSHER_IO_WANT_READ : PUSHER_IO_WANT_WRITE;
+    case MBEDTLS_ERR_SSL_CRYPTO_IN_PROGRESS:
+    case MBEDTLS_ERR_SSL_ASYNC_IN_PROGRESS: return PUSHER_IO_WANT_WRITE;
+    default: return psh_tls_die(s, code);
+    }
+}
+
+/* Begins a call: mbedTLS may read so much. */
+static void psh_tls_call(struct psh_tls_stream *s)
+{
+    s->intake = PSH_TLS_INTAKE;
+    s->inner_said = 0;
+}
+
+static bool psh_tls_is_ticket(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET;
+#else
+    (void)code; /* TLS 1.2 sends them within the handshake */
+    return false;
+#endif
+}
+
+static bool psh_tls_is_shaken(struct psh_tls_stream *s)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+    return mbedtls_ssl_is_handshake_over(&s->ssl) != 0;
+#elif MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return s->ssl.MBEDTLS_PRIVATE(state) == MBEDTLS_SSL_HANDSHAKE_OVER;
+#else
+    return s->ssl.state == MBEDTLS_SSL_HANDSHAKE_OVER;
+#endif
+}
+
+/* The inner stream stands: now mbedTLS takes its buffers. 0, or its error. The name is set in any
+   case. An address is not sent as a name (RFC 6066): the callback compares it. */
+static int psh_tls_begin(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    struct psh_tls_session *session = psh_tls_find_session(tls, s->host);
+    bool own = tls->config == &tls->own;
+    tls->random_failed = false;
+    int code = mbedtls_ssl_setup(&s->ssl, tls->config);
+    if (code == 0)
+        code = mbedtls_ssl_set_hostname(&s->ssl, own && s->address_len ? NULL : s->host);
+    if (code != 0) return code;
+    if (own) mbedtls_ssl_set_verify(&s->ssl, psh_tls_verify, s);
+    mbedtls_ssl_set_bio(&s->ssl, s, psh_tls_push, psh_tls_pull, NULL);
+    s->resuming = session && mbedtls_ssl_set_session(&s->ssl, &session->session) == 0;
+    if (tls->accept_any) psh_env_log(tls->env, "TLS: ANY certificate is accepted: anybody can be "
+                                               "the server (insecure_accept_any_certificate)");
+    return 0;
+}
+
+/* The handshake is through. Nothing is taken for verified that was not seen to be. */
+static int psh_tls_finish(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    bool own = tls->config == &tls->own;
+    uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
+    PUSHER_ASSERT(s->phase == PSH_TLS_SHAKING);
+    if (!tls->accept_any && (flags != 0 || (own && !s->checked && !s->resuming))) {
+        psh_env_add(psh_tls_say(s), "the certificate was not verified");
+        s->phase = PSH_TLS_DEAD;
+        s->verdict = PUSHER_IO_ERROR_TLS;
+        return s->verdict;
+    }
+    s->phase = PSH_TLS_OPEN;
+    s->words[0] = '\0';
+    if (strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
+    return 1;
+}
+
+static void *psh_tls_open(const char *host, uint16_t port, void *user_data)
+{
+    struct psh_tls *tls = (struct psh_tls *)user_data;
+    size_t len = strlen(host);
+    PUSHER_ASSERT(tls->config);
+    if (len > 0 && host[len - 1] == '.') len--; /* the root's dot stands in no certificate */
+    if (len == 0 || len >= PSH_TLS_HOST) return NULL;
+    struct psh_tls_stream *s = (struct psh_tls_stream *)psh_env_alloc(tls->env, sizeof *s);
+    if (!s) return NULL;
+    memset(s, 0, sizeof *s);
+    s->tls = tls;
+    memcpy(s->host, host, len);
+    s->address_len = psh_tls_ipv4(s->host, s->address);
+    if (!s->address_len) s->address_len = psh_tls_ipv6(s->host, s->address);
+    mbedtls_ssl_init(&s->ssl);
+    s->inner = tls->inner.open_fn(host, port, tls->inner.user_data);
+    if (s->inner) return s;
+    mbedtls_ssl_free(&s->ssl);
+    psh_env_free(tls->env, s);
+    return NULL;
+}
+
+/* One step of the handshake, and no more: the dear ones cost milliseconds. */
+static int psh_tls_ready(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    if (s->phase == PSH_TLS_OPEN) return 1;
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    if (s->phase == PSH_TLS_CONNECTING) {
+        int ready = s->tls->inner.ready_fn(s->inner);
+        if (ready <= 0) return ready;
+        s->phase = PSH_TLS_SHAKING;
+        int code = psh_tls_begin(s);
+        if (code != 0) return psh_tls_die(s, code);
+    }
+    psh_tls_call(s);
+    int code = mbedtls_ssl_handshake_step(&s->ssl);
+    if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
+    if (psh_tls_is_ticket(code)) psh_tls_save(s);
+    else if (code != 0) return psh_tls_result(s, code);
+    return psh_tls_is_shaken(s) ? psh_tls_finish(s) : PUSHER_IO_WANT_WRITE;
+}
+
+static int psh_tls_recv(void *stream, void *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    PUSHER_ASSERT(buf && len > 0 && s->phase >= PSH_TLS_OPEN);
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    psh_tls_call(s);
+    for (int i = 0; i < PSH_TLS_TICKETS; i++) {
+        int got = mbedtls_ssl_read(&s->ssl, (unsigned char *)buf, len);
+        if (got > 0) return got;
+        if (got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) return PUSHER_IO_EOF;
+        if (!psh_tls_is_ticket(got)) return psh_tls_result(s, got);
+        psh_tls_save(s);
+    }
+    return PUSHER_IO_WANT_WRITE;
+}
+
+/* Writes one record. After WANT mbedTLS holds it, and counts on the same bytes coming again: if a
+   read has meanwhile pushed it out, to make room for an alert, it is not to be written twice. */
+static int psh_tls_write(struct psh_tls_stream *s, const unsigned char *buf, size_t len)
+{
+    size_t unsent = s->unsent;
+    PUSHER_ASSERT(unsent <= len);
+    if (unsent > 0 && !s->pending) {
+        s->unsent = 0;
+        return (int)unsent;
+    }
+    if (unsent == 0 && s->pending) { /* an alert; while it is pending, no record is made */
+        int code = mbedtls_ssl_write(&s->ssl, buf, 0);
+        if (code < 0) return code;
+    }
+    int put = mbedtls_ssl_write(&s->ssl, buf, unsent ? unsent : len);
+    s->unsent = put < 0 && s->pending ? len : 0;
+    return put;
+}
+
+static int psh_tls_send(void *stream, const void *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    PUSHER_ASSERT(buf && len > 0 && s->phase >= PSH_TLS_OPEN);
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    int most = mbedtls_ssl_get_max_out_record_payload(&s->ssl);
+    if (most > 0 && len > (size_t)most) len = (size_t)most;
+    psh_tls_call(s);
+    for (int i = 0; i < PSH_TLS_TICKETS; i++) {
+        int put = psh_tls_write(s, (const unsigned char *)buf, len);
+        if (put > 0) return put;
+        if (!psh_tls_is_ticket(put)) return put < 0 ? psh_tls_result(s, put) : PUSHER_IO_WANT_WRITE;
+        psh_tls_save(s);
+    }
+    return PUSHER_IO_WANT_WRITE;
+}
+
+/* With a goodbye, if the stream takes it at once. */
+static void psh_tls_close(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    struct psh_tls *tls = s->tls;
+    PUSHER_ASSERT(tls->config);
+    psh_tls_call(s);
+    if (s->phase == PSH_TLS_OPEN && !s->pending) (void)mbedtls_ssl_close_notify(&s->ssl);
+    tls->inner.close_fn(s->inner);
+    mbedtls_ssl_free(&s->ssl);
+    psh_env_free(tls->env, s);
+}
+
+static const char *psh_tls_error(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    if (s->words[0]) return s->words;
+    return s->tls->inner.error_fn ? s->tls->inner.error_fn(s->inner) : NULL;
+}
+
+static intptr_t psh_tls_fd(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    return s->tls->inner.fd_fn ? s->tls->inner.fd_fn(s->inner) : -1;
+}
+
+static pusher_transport psh_tls_transport(struct psh_tls *tls)
+{
+    pusher_transport transport;
+    PUSHER_ASSERT(tls->config);
+    transport.open_fn = psh_tls_open;
+    transport.ready_fn = psh_tls_ready;
+    transport.recv_fn = psh_tls_recv;
+    transport.send_fn = psh_tls_send;
+    transport.close_fn = psh_tls_close;
+    transport.error_fn = psh_tls_error;
+    transport.fd_fn = psh_tls_fd;
+    transport.user_data = tls;
+    return transport;
+}
+
+/* -- making it -- */
+
+/* Memory: PEM, one or more certificates, or DER, one. mbedTLS wants PEM with its NUL. */
+static int psh_tls_load_memory(struct psh_tls *tls, const void *ca, size_t len)
+{
+    const unsigned char *at = (const unsigned char *)ca;
+    if (len == 0) len = strlen((const char *)ca);
+    if (len > 0 && at[0] == 0x30) return mbedtls_x509_crt_parse_der(&tls->authorities, at, len);
+    char *text = psh_env_copy(tls->env, (const char *)ca, len);
+    if (!text) return PSH_TLS_BROKEN;
+    int bad = mbedtls_x509_crt_parse(&tls->authorities, (const unsigned char *)text, len + 1);
+    psh_env_free(tls->env, text);
+    return bad;
+}
+
+static int psh_tls_load_file(struct psh_tls *tls, const char *path)
+{
+#if defined(MBEDTLS_FS_IO)
+    PUSHER_ASSERT(path && *path);
+    return mbedtls_x509_crt_parse_file(&tls->authorities, path);
+#else
+    (void)tls;
+    (void)path;
+    return PSH_TLS_BROKEN;
+#endif
+}
+
+/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error. */
+static bool psh_tls_load_system(struct psh_tls *tls)
+{
+    PUSHER_ASSERT(tls->authorities.version == 0);
+#if defined(_WIN32)
+    const CERT_CONTEXT *at = NULL;
+    HCERTSTORE store = CertOpenSystemStoreA(0, "ROOT");
+    if (!store) return false;
+    while ((at = CertEnumCertificatesInStore(store, at)) != NULL)
+        (void)mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded, at->cbCertEncoded);
+    CertCloseStore(store, 0);
+#else
+    static const char *const files[] = {
+        "/etc/ssl/certs/ca-certificates.crt",     /* Debian, Arch, Alpine */
+        "/etc/pki/tls/certs/ca-bundle.crt",       /* Fedora */
+        "/etc/ssl/ca-bundle.pem",                 /* openSUSE */
+        "/etc/ssl/cert.pem",                      /* macOS, OpenBSD, FreeBSD */
+        "/usr/local/share/certs/ca-root-nss.crt", /* older FreeBSD */
+        "/etc/openssl/certs/ca-certificates.crt"  /* NetBSD */
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files && tls->authorities.version == 0; i++)
+        (void)psh_tls_load_file(tls, files[i]);
+#if defined(MBEDTLS_FS_IO) && defined(__ANDROID__)
+    (void)mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
+#endif
+#endif
+    return tls->authorities.version != 0;
+}
+
+static const char *psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o)
+{
+    PUSHER_ASSERT(tls->authorities.version == 0);
+    if (o->ca_file && (!*o->ca_file || psh_tls_load_file(tls, o->ca_file) < 0))
+        return "options.tls.ca_file cannot be read, or holds no certificate";
+    if (o->ca && psh_tls_load_memory(tls, o->ca, o->ca_len) < 0)
+        return "options.tls.ca holds no certificate, in PEM or in DER";
+    if (!o->ca_file && !o->ca && !psh_tls_load_system(tls))
+        return "TLS: this system's list of authorities was not found: give options.tls.ca_file "
+               "or options.tls.ca";
+    return NULL;
+}
+
+/* TLS 1.2 at least, a certificate required. */
+static const char *psh_tls_configure(struct psh_tls *tls)
+{
+    mbedtls_ssl_config *config = &tls->own;
+    PUSHER_ASSERT(tls->config == config);
+    if (mbedtls_ssl_config_defaults(config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                    MBEDTLS_SSL_PRESET_DEFAULT) != 0)
+        return "TLS: no memory for mbedTLS' configuration";
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+    mbedtls_ssl_conf_min_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
+#else
+    mbedtls_ssl_conf_min_version(config, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+#endif
+#if MBEDTLS_VERSION_NUMBER < 0x04000000
+    mbedtls_ssl_conf_rng(config, psh_tls_random, tls);
+#endif
+#if MBEDTLS_VERSION_NUMBER >= 0x03060100 && defined(MBEDTLS_SSL_PROTO_TLS1_3) &&                   \
+    defined(MBEDTLS_SSL_SESSION_TICKETS)
+    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
+        config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
+#endif
+    mbedtls_ssl_conf_authmode(config, tls->accept_any ? MBEDTLS_SSL_VERIFY_OPTIONAL
+                                                      : MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_ca_chain(config, &tls->authorities, NULL);
+    return NULL;
+}
+
+/* inner is copied, env stays. On failure *wrong is a constant sentence, and psh_tls_free() is still
+   to be called. */
+static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env,
+                                  const pusher_transport *inner, const pusher_tls_options *o,
+                                  const char **wrong)
+{
+    PUSHER_ASSERT(env && inner->open_fn && wrong);
+    memset(tls, 0, sizeof *tls);
+    tls->env = env;
+    tls->inner = *inner;
+    tls->accept_any = o->insecure_accept_any_certificate;
+    mbedtls_ssl_config_init(&tls->own);
+    mbedtls_x509_crt_init(&tls->authorities);
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        mbedtls_ssl_session_init(&tls->sessions[i].session);
+    tls->config = o->ssl_config ? (const mbedtls_ssl_config *)o->ssl_config : &tls->own;
+    *wrong = NULL;
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000 ||                                                        \
+    (MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C))
+    if (psa_crypto_init() != PSA_SUCCESS)
+        *wrong = "TLS: mbedTLS' crypto does not start: no memory, or no random source of its own";
+#endif
+    if (!*wrong && !o->ssl_config) *wrong = psh_tls_configure(tls);
+    if (!*wrong && !o->ssl_config && !tls->accept_any) *wrong = psh_tls_load(tls, o);
+    return *wrong ? PUSHER_ERR_TLS : PUSHER_OK;
+}
+
+/* Also of what was only zeroed. Its streams are closed. */
+static void psh_tls_free(struct psh_tls *tls)
+{
+    if (!tls->config) return;
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        mbedtls_ssl_session_free(&tls->sessions[i].session);
+    mbedtls_ssl_config_free(&tls->own);
+    mbedtls_x509_crt_free(&tls->authorities);
+    tls->config = NULL;
+}
+
+#endif /* PUSHER_TLS */
 
 // >>auth
 /* Authorizations: which way they go, what is asked, and what is made of an answer. The exchange
@@ -5433,7 +6392,7 @@ struct pusher_client {
     pusher_retry_fn retry_fn;
     void *user_data;
     char *host, *authority, *path, *origin;
-    uint16_t port;
+    uint16_t port, usual_port;     /* the usual one is not written in the authority */
     uint32_t activity_timeout_ms, pong_timeout_ms, unavailable_timeout_ms, connect_timeout_ms;
     uint32_t wait_ms[PSH_WORK_TIMED];
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
@@ -5480,6 +6439,10 @@ struct pusher_client {
     pusher_stats stats;
     pusher_error last;
     char socket_id[PSH_SOCKET_ID];
+#if defined(PUSHER_TLS)
+    struct psh_tls tls;
+    bool tls_waits, tls_asked;     /* for the server to ask for it; it has done so */
+#endif
     struct psh_text say;           /* the sentence being made */
     char words[240];
 };
@@ -5705,15 +6668,21 @@ static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_s
     return (move.actions & PSH_SUB_TELL) != 0;
 }
 
-static const pusher_transport *psh_client_post_transport(const pusher_client *client)
+/* The transport of the endpoint's stream: with or without TLS, as its URL says. */
+static pusher_transport psh_client_post_transport(pusher_client *client)
 {
-    return &client->transport;
+    PUSHER_ASSERT(client->auth && client->auth->url);
+#if defined(PUSHER_TLS)
+    if (client->auth->url->tls) return psh_tls_transport(&client->tls);
+    if (client->tls.config) return client->tls.inner;
+#endif
+    return client->transport;
 }
 
 static void psh_client_post_close(pusher_client *client)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->stream) psh_client_post_transport(client)->close_fn(auth->stream);
+    if (auth && auth->stream) psh_client_post_transport(client).close_fn(auth->stream);
     if (!auth) return;
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
@@ -5763,7 +6732,11 @@ static struct psh_text *psh_client_say_where(pusher_client *client)
         "while connected", "closing", "closing", "waiting"};
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, client->authority);
-    psh_env_add(say, client->port == 80 ? ":80: " : ": ");
+    if (client->port == client->usual_port) {
+        psh_env_add(say, ":");
+        psh_env_add_uint(say, client->port);
+    }
+    psh_env_add(say, ": ");
     psh_env_add(say, steps[client->phase]);
     psh_env_add(say, ": ");
     return say;
@@ -5918,10 +6891,25 @@ static void psh_client_drop(pusher_client *client)
     psh_ws_close(&client->ws);
 }
 
+#if defined(PUSHER_TLS)
+/* From now on with TLS, if the server has asked for it (close code 4000). */
+static void psh_client_go_tls(pusher_client *client)
+{
+    PUSHER_ASSERT(!client->stream);
+    if (!client->tls_asked) return;
+    client->tls_asked = false;
+    client->transport = psh_tls_transport(&client->tls);
+    if (client->port == client->usual_port) client->port = client->usual_port = 443;
+}
+#endif
+
 /* A stream that cannot be opened is found missing by psh_client_progress(). */
 static void psh_client_open(pusher_client *client)
 {
     PUSHER_ASSERT(!client->stream);
+#if defined(PUSHER_TLS)
+    psh_client_go_tls(client);
+#endif
     client->stats.attempts++;
     client->error_code = 0;
     client->deadline = client->now + client->connect_timeout_ms;
@@ -6024,6 +7012,14 @@ static void psh_client_fail(pusher_client *client, pusher_result code, uint32_t 
         client->instant_used = false;
     }
     client->failures++;
+#if defined(PUSHER_TLS)
+    if (server_code == 4000 && client->tls_waits) {
+        client->tls_waits = false;
+        client->tls_asked = true;
+        urge = PSH_URGE_NOW;
+        psh_env_add(&client->say, "; going on with TLS");
+    }
+#endif
     client->urge = (unsigned char)urge;
     if (client->max_attempts && client->failures >= client->max_attempts) {
         urge = PSH_URGE_STOP;
@@ -6054,7 +7050,11 @@ static void psh_client_say_code(struct psh_text *say, uint32_t code, const char 
     psh_env_add_uint(say, code);
     if (*reason) psh_env_add(say, " ");
     psh_env_add_foreign(say, reason, strlen(reason));
-    if (code == 4000) psh_env_add(say, " (it wants TLS, which this version does not have)");
+#if defined(PUSHER_TLS)
+    if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
+#else
+    if (code == 4000) psh_env_add(say, " (it wants TLS: define PUSHER_TLS)");
+#endif
 }
 
 /* A code in an error event counts for a close that comes right behind it without one. */
@@ -6062,6 +7062,13 @@ static uint32_t psh_client_recent_error(const pusher_client *client)
 {
     bool recent = client->now - client->error_at <= PSH_ERROR_MS;
     return recent ? client->error_code : 0;
+}
+
+static pusher_result psh_client_io_result(int got)
+{
+    PUSHER_ASSERT(got <= 0);
+    if (got == PUSHER_IO_ERROR_RESOLVE) return PUSHER_ERR_RESOLVE;
+    return got == PUSHER_IO_ERROR_TLS ? PUSHER_ERR_TLS : PUSHER_ERR_IO;
 }
 
 /* The stream has ended: got is PUSHER_IO_EOF or an error. */
@@ -6083,8 +7090,7 @@ static void psh_client_broken(pusher_client *client, int got)
         psh_env_add(say, " after error ");
         psh_client_say_code(say, code, "");
     }
-    psh_client_fail(client, got == PUSHER_IO_ERROR_RESOLVE ? PUSHER_ERR_RESOLVE : PUSHER_ERR_IO,
-                    code, psh_client_urge(code), false);
+    psh_client_fail(client, psh_client_io_result(got), code, psh_client_urge(code), false);
 }
 
 /* -- output -- */
@@ -6239,7 +7245,7 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
             client->want_send = put;
             psh_ws_blocked(&client->ws, len);
             if (put != PUSHER_IO_WANT_READ && put != PUSHER_IO_WANT_WRITE)
-                psh_client_broken(client, PUSHER_IO_ERROR);
+                psh_client_broken(client, put < 0 ? put : PUSHER_IO_ERROR);
             return false;
         }
         PUSHER_ASSERT((size_t)put <= len);
@@ -7132,7 +8138,6 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
 static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
 {
     struct psh_auth *auth = client->auth;
-    const pusher_transport *transport = psh_client_post_transport(client);
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
     if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
                          strcmp(auth->url->host, url->host) != 0))
@@ -7142,8 +8147,9 @@ static void psh_client_post_start(pusher_client *client, const struct psh_url *u
     psh_auth_rewind(&client->env, auth);
     auth->reused = auth->stream != NULL;
     auth->phase = auth->stream ? PSH_POST_SENDING : PSH_POST_OPENING;
+    pusher_transport transport = psh_client_post_transport(client);
     if (!auth->stream)
-        auth->stream = transport->open_fn(url->host, url->port, transport->user_data);
+        auth->stream = transport.open_fn(url->host, url->port, transport.user_data);
 }
 
 /* The request came to nothing. */
@@ -7159,9 +8165,8 @@ static void psh_client_post_failed(pusher_client *client, pusher_result code, bo
 static void psh_client_post_lost(pusher_client *client, int got)
 {
     struct psh_auth *auth = client->auth;
-    const pusher_transport *transport = psh_client_post_transport(client);
+    pusher_transport transport = psh_client_post_transport(client);
     bool stale = auth->reused && auth->reply.head.total == 0;
-    pusher_result code = got == PUSHER_IO_ERROR_RESOLVE ? PUSHER_ERR_RESOLVE : PUSHER_ERR_IO;
     const char *why = NULL;
     char words[160];
     struct psh_text text;
@@ -7170,15 +8175,16 @@ static void psh_client_post_lost(pusher_client *client, int got)
         psh_client_post_start(client, auth->url);
         return;
     }
-    if (auth->stream && transport->error_fn && got != PUSHER_IO_EOF)
-        why = transport->error_fn(auth->stream);
+    if (auth->stream && transport.error_fn && got != PUSHER_IO_EOF)
+        why = transport.error_fn(auth->stream);
     if (!why) why = got == PUSHER_IO_EOF ? "it ended the stream" : "the stream failed";
+    if (auth->reply.head.total > 0 && got == PUSHER_IO_EOF) why = "it ended in the middle";
     psh_env_text(&text, words, sizeof words);
     psh_env_add(&text, "no answer from the endpoint ");
     psh_env_add(&text, auth->url->authority);
     psh_env_add(&text, ": ");
     psh_env_add(&text, why);
-    psh_client_post_failed(client, code, true, 0, words);
+    psh_client_post_failed(client, psh_client_io_result(got), true, 0, words);
 }
 
 static void psh_client_post_answer(pusher_client *client)
@@ -7189,7 +8195,7 @@ static void psh_client_post_answer(pusher_client *client)
     const struct psh_buf *body = &auth->reply.body;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
-    if (!auth->reply.keep) psh_client_post_close(client);
+    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
     if (index == PSH_NONE) return;
     bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
     if (status == 200)
@@ -7206,6 +8212,8 @@ static void psh_client_post_bytes(pusher_client *client, const unsigned char *by
 {
     struct psh_auth *auth = client->auth;
     size_t used = 0;
+    char words[160];
+    struct psh_text why;
     switch (psh_http_reply(&auth->reply, &client->env, bytes, len, &used)) {
     case PSH_REPLY_MORE: break;
     case PSH_REPLY_DONE:
@@ -7220,8 +8228,10 @@ static void psh_client_post_bytes(pusher_client *client, const unsigned char *by
         psh_client_post_failed(client, PUSHER_ERR_MEMORY, true, 0, "no memory for the answer");
         break;
     default:
-        psh_client_post_failed(client, PUSHER_ERR_HTTP, false, auth->reply.head.status,
-                               "the endpoint's answer is not HTTP");
+        psh_env_text(&why, words, sizeof words);
+        psh_env_add(&why, "the endpoint sent ");
+        psh_env_add(&why, auth->reply.wrong);
+        psh_client_post_failed(client, PUSHER_ERR_HTTP, false, auth->reply.head.status, words);
         break;
     }
 }
@@ -7233,14 +8243,14 @@ static void psh_client_post_send(pusher_client *client)
     while (auth->phase == PSH_POST_SENDING && budget > 0) {
         size_t len = auth->retry ? auth->retry : auth->out.len - auth->out_at;
         if (len > budget && !auth->retry) len = budget;
-        int put = psh_client_post_transport(client)->send_fn(auth->stream,
+        int put = psh_client_post_transport(client).send_fn(auth->stream,
                                                              auth->out.data + auth->out_at, len);
         if (put == PUSHER_IO_WANT_READ || put == PUSHER_IO_WANT_WRITE) {
             auth->retry = len;
             return;
         }
-        if (put <= 0) {
-            psh_client_post_lost(client, PUSHER_IO_ERROR);
+        if (put <= 0) { /* it may have answered all the same */
+            auth->phase = PSH_POST_READING;
             return;
         }
         PUSHER_ASSERT((size_t)put <= len);
@@ -7257,9 +8267,9 @@ static void psh_client_post_recv(pusher_client *client)
     struct psh_auth *auth = client->auth;
     unsigned char bytes[512];
     size_t budget = client->max_poll_bytes;
-    while (auth->phase == PSH_POST_READING && budget > 0) {
+    while (auth->phase >= PSH_POST_SENDING && budget > 0) {
         size_t room = budget < sizeof bytes ? budget : sizeof bytes;
-        int got = psh_client_post_transport(client)->recv_fn(auth->stream, bytes, room);
+        int got = psh_client_post_transport(client).recv_fn(auth->stream, bytes, room);
         if (got == PUSHER_IO_WANT_READ || got == PUSHER_IO_WANT_WRITE) break;
         if (got == PUSHER_IO_EOF && psh_http_reply_eof(&auth->reply) == PSH_REPLY_DONE) {
             auth->reply.keep = false;
@@ -7281,7 +8291,7 @@ static void psh_client_post(pusher_client *client)
     struct psh_auth *auth = client->auth;
     if (!auth) return;
     if (auth->phase == PSH_POST_OPENING) {
-        int ready = auth->stream ? psh_client_post_transport(client)->ready_fn(auth->stream)
+        int ready = auth->stream ? psh_client_post_transport(client).ready_fn(auth->stream)
                                  : PUSHER_IO_ERROR;
         if (ready == PUSHER_IO_WANT_READ || ready == PUSHER_IO_WANT_WRITE) return;
         if (ready > 0) auth->phase = PSH_POST_SENDING;
@@ -7721,6 +8731,9 @@ static void psh_client_destroy(pusher_client *client)
     psh_table_free(&client->table);
     psh_env_pool_free(&client->extras);
     psh_env_free(&env, client->sent_at);
+#if defined(PUSHER_TLS)
+    psh_tls_free(&client->tls);
+#endif
     psh_env_free(&env, client->host);
     psh_env_free(&env, client->authority);
     psh_env_free(&env, client->path);
@@ -7846,7 +8859,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
 static const char *psh_client_bad_hooks(const pusher_options *o)
 {
     const pusher_transport *t = &o->transport;
-    if ((unsigned)o->tls.mode > (unsigned)PUSHER_TLS_ON)
+    if ((unsigned)o->tls.mode > (unsigned)PUSHER_TLS_WHEN_ASKED)
         return "options.tls.mode is not a pusher_tls_mode";
     if (!t->open_fn)
         return "options.transport is needed: define PUSHER_SOCKETS, or give your own";
@@ -7880,6 +8893,42 @@ static char *psh_client_join(const struct psh_env *env, const char *a, const cha
     return joined;
 }
 
+/* From the first attempt on, that is. */
+static bool psh_client_has_tls(const pusher_options *o)
+{
+#if defined(PUSHER_TLS)
+    return o->tls.mode == PUSHER_TLS_DEFAULT || o->tls.mode == PUSHER_TLS_ON;
+#else
+    (void)o;
+    return false;
+#endif
+}
+
+#if defined(PUSHER_TLS)
+static pusher_result psh_client_set_tls(pusher_client *client, const pusher_options *o,
+                                        const char **wrong)
+{
+    PUSHER_ASSERT(client->host);
+    bool asked = client->auth && (client->auth->channel_url.tls || client->auth->user_url.tls);
+    if (o->tls.mode == PUSHER_TLS_OFF && !asked) return PUSHER_OK;
+    pusher_result result = psh_tls_init(&client->tls, &client->env, &o->transport, &o->tls, wrong);
+    client->tls_waits = o->tls.mode == PUSHER_TLS_WHEN_ASKED;
+    if (result == PUSHER_OK && psh_client_has_tls(o))
+        client->transport = psh_tls_transport(&client->tls);
+    return result;
+}
+#else
+static pusher_result psh_client_set_tls(const pusher_client *client, const pusher_options *o,
+                                        const char **wrong)
+{
+    (void)o;
+    if (!client->auth || (!client->auth->channel_url.tls && !client->auth->user_url.tls))
+        return PUSHER_OK;
+    *wrong = "options.auth: an https:// endpoint needs TLS: define PUSHER_TLS";
+    return PUSHER_ERR_UNSUPPORTED;
+}
+#endif
+
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
 {
@@ -7887,7 +8936,8 @@ static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
     const struct psh_env *env = &client->env;
     char tail[16];
     struct psh_text text;
-    client->port = (uint16_t)(o->port ? o->port : 80);
+    client->usual_port = psh_client_has_tls(o) ? 443 : 80;
+    client->port = o->port ? (uint16_t)o->port : client->usual_port;
     client->host = o->host ? psh_client_join(env, o->host, "", "")
                            : psh_client_join(env, "ws-", o->cluster, ".pusher.com");
     /* Servers answer 404 to //app. */
@@ -7898,7 +8948,7 @@ static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
     bool v6 = strchr(client->host, ':') != NULL;
     psh_env_text(&text, tail, sizeof tail);
     psh_env_add(&text, v6 ? "]" : "");
-    if (client->port != 80) {
+    if (client->port != client->usual_port) {
         psh_env_add(&text, ":");
         psh_env_add_uint(&text, client->port);
     }
@@ -7948,17 +8998,12 @@ static pusher_result psh_client_set_auth(pusher_client *client, const pusher_opt
     if (!client->auth) return PUSHER_ERR_MEMORY;
     *bad = psh_auth_init(client->auth, &client->env, o, &memory);
     if (*bad) return PUSHER_ERR_ARGUMENT;
-    if (memory) return PUSHER_ERR_MEMORY;
-    if (client->auth->channel_url.tls || client->auth->user_url.tls) {
-        *bad = "options.auth: an https:// endpoint, but no TLS in this version";
-        return PUSHER_ERR_UNSUPPORTED;
-    }
-    return PUSHER_OK;
+    return memory ? PUSHER_ERR_MEMORY : PUSHER_OK;
 }
 
 /* Everything but the memory of the client itself. */
 static pusher_result psh_client_init(pusher_client *client, const pusher_options *o,
-                                     const char **bad)
+                                     const char **wrong)
 {
     uint64_t key[2];
     uint32_t max_message = psh_client_or(o->max_message_bytes, 65536);
@@ -7980,7 +9025,9 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
     if (!psh_ws_init(&client->ws, &client->env, max_message, input, max_output) ||
         !psh_client_set_place(client, o))
         return PUSHER_ERR_MEMORY;
-    return client->doomed ? PUSHER_ERR_RANDOM : psh_client_set_auth(client, o, bad);
+    if (client->doomed) return PUSHER_ERR_RANDOM;
+    pusher_result result = psh_client_set_auth(client, o, wrong);
+    return result == PUSHER_OK ? psh_client_set_tls(client, o, wrong) : result;
 }
 
 /* A sentence for a result that needs none of its own. */
@@ -8021,10 +9068,13 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
 #endif
     const char *bad = psh_client_bad_options(&o);
     pusher_result result = bad ? PUSHER_ERR_ARGUMENT : PUSHER_ERR_MEMORY;
-    if (!bad && o.tls.mode == PUSHER_TLS_ON) {
-        bad = "options.tls: no TLS in this version";
+#if !defined(PUSHER_TLS)
+    if (!bad && (o.tls.mode == PUSHER_TLS_ON || o.tls.mode == PUSHER_TLS_WHEN_ASKED)) {
+        bad = "options.tls: define PUSHER_TLS where PUSHER_IMPLEMENTATION is, and link "
+              "-lmbedtls -lmbedx509";
         result = PUSHER_ERR_UNSUPPORTED;
     }
+#endif
     psh_env_init(&env, &o);
     pusher_client *client = bad ? NULL : (pusher_client *)psh_env_alloc(&env, sizeof *client);
     if (client) {
@@ -8773,6 +9823,7 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     case PUSHER_ERR_RANDOM: return "PUSHER_ERR_RANDOM";
     case PUSHER_ERR_RESOLVE: return "PUSHER_ERR_RESOLVE";
     case PUSHER_ERR_IO: return "PUSHER_ERR_IO";
+    case PUSHER_ERR_TLS: return "PUSHER_ERR_TLS";
     case PUSHER_ERR_HTTP: return "PUSHER_ERR_HTTP";
     case PUSHER_ERR_PROTOCOL: return "PUSHER_ERR_PROTOCOL";
     case PUSHER_ERR_PARSE: return "PUSHER_ERR_PARSE";

@@ -18,6 +18,7 @@ demo|a C compiler|run command -v $CC|gcc|gcc|gcc|gcc|gcc
 demo|stdio.h|c stdio.h|libc6-dev|glibc-devel|musl-dev|glibc|-
 demo|wslay/wslay.h|c wslay/wslay.h -lwslay|libwslay-dev|wslay-devel|wslay-dev|wslay|wslay
 demo|jsmn.h|c jsmn.h|libjsmn-dev|jsmn-devel|-|-|jsmn
+test|mbedtls/ssl.h|c mbedtls/ssl.h -lmbedtls -lmbedx509 -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
 demo|mbedtls/md.h|c mbedtls/md.h -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
 test|cmocka.h|c cmocka.h -lcmocka|libcmocka-dev|libcmocka-devel|cmocka-dev|cmocka|cmocka
 test|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
