@@ -767,6 +767,7 @@ static char *psh_env_copy(const struct psh_env *env, const char *text, size_t le
 struct psh_buf {
     unsigned char *data;
     size_t len, cap, max;
+    bool secret; /* memory is wiped before it is given back */
 };
 
 static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size_t more)
@@ -779,6 +780,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
     unsigned char *data = (unsigned char *)psh_env_alloc(env, cap);
     if (!data) return false;
     if (buf->len > 0) memcpy(data, buf->data, buf->len);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = data;
     buf->cap = cap;
@@ -788,6 +790,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
 static void psh_env_release(const struct psh_env *env, struct psh_buf *buf)
 {
     PUSHER_ASSERT(buf && buf->len <= buf->cap);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = NULL;
     buf->len = buf->cap = 0;
@@ -1799,6 +1802,123 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
+/* Walks over text that psh_json_valid() has accepted, so the grammar may be trusted: it looks for
+   ends only. */
+struct psh_json_walk {
+    const char *at, *end;
+    bool object;
+};
+
+/* Behind a string; at stands behind its opening quote. */
+static const char *psh_json_string_end(const char *at, const char *end)
+{
+    for (;;) {
+        while (end - at >= 8) {
+            size_t plain = psh_json_plain8(at);
+            at += plain;
+            if (plain < 8) break;
+        }
+        PUSHER_ASSERT(at < end);
+        char byte = *at++;
+        if (byte == '"') return at;
+        if (byte == '\\') at++;
+    }
+}
+
+/* Behind the value at `at`. */
+static const char *psh_json_value_end(const char *at, const char *end)
+{
+    size_t depth = 0;
+    PUSHER_ASSERT(at < end);
+    do {
+        char byte = *at++;
+        if (byte == '"') at = psh_json_string_end(at, end);
+        else if (byte == '{' || byte == '[') depth++;
+        else if (byte == '}' || byte == ']') depth--;
+        else if (depth == 0)
+            while (at < end && !psh_json_space((unsigned char)*at) && !strchr(",}]", *at)) at++;
+    } while (depth > 0);
+    return at;
+}
+
+/* text is one valid value. False unless it is an object or an array. */
+static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
+{
+    PUSHER_ASSERT(walk && text);
+    walk->end = text + len;
+    walk->at = psh_json_skip_space(text, walk->end);
+    if (walk->at == walk->end) return false;
+    walk->object = *walk->at == '{';
+    return *walk->at++ == '{' || walk->at[-1] == '[';
+}
+
+static const char *psh_json_take(const char *at, const char *end, struct psh_value *value)
+{
+    PUSHER_ASSERT(at < end && value);
+    value->raw = value->at = at;
+    value->string = *at == '"';
+    at = psh_json_value_end(at, end);
+    value->raw_len = value->len = (size_t)(at - value->raw);
+    if (value->string) value->at++, value->len -= 2;
+    return at;
+}
+
+/* The next member or element, a string as it stands between its quotes; false at the end. key is
+   all zero in an array. */
+static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
+                          struct psh_value *value)
+{
+    const char *at = psh_json_skip_space(walk->at, walk->end);
+    PUSHER_ASSERT(at < walk->end);
+    memset(key, 0, sizeof *key);
+    if (*at == ',') at = psh_json_skip_space(at + 1, walk->end);
+    if (*at == '}' || *at == ']') return false;
+    if (walk->object) {
+        at = psh_json_skip_space(psh_json_take(at, walk->end, key), walk->end);
+        PUSHER_ASSERT(*at == ':');
+        at = psh_json_skip_space(at + 1, walk->end);
+    }
+    walk->at = psh_json_take(at, walk->end, value);
+    return true;
+}
+
+/* The inside of a valid string, escapes undone in place; returns its length, which never grows. */
+static size_t psh_json_unescape(char *text, size_t len)
+{
+    const char *at = text, *end = text + len;
+    char *out = text;
+    PUSHER_ASSERT(text);
+    while (at < end) {
+        if (*at != '\\') {
+            *out++ = *at++;
+            continue;
+        }
+        at = psh_json_escape(at + 1, end, &out);
+        PUSHER_ASSERT(at && out <= at);
+    }
+    return (size_t)(out - text);
+}
+
+/* Is this the key, its escapes undone? */
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    size_t len = strlen(name), done = 0;
+    const char *at = key->at, *end = key->at + key->len;
+    if (!memchr(key->at, '\\', key->len))
+        return key->len == len && memcmp(key->at, name, len) == 0;
+    while (at < end) {
+        char piece[PSH_JSON_SLACK];
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        size_t got = (size_t)(behind - piece);
+        if (got > len - done || memcmp(piece, name + done, got) != 0) return false;
+        done += got;
+    }
+    return done == len;
+}
+
 /* A small nested object: what the protocol's own messages carry in `data`. */
 enum { PSH_JSON_TOKENS = 32 };
 
@@ -1841,25 +1961,31 @@ static struct psh_value psh_json_get(const struct psh_json_object *object, const
     return value;
 }
 
-/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+/* A string's text, with its escapes undone, added to the text. */
+static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+{
+    char piece[PSH_JSON_SLACK];
+    const char *at = value->at, *end = value->at + value->len;
+    PUSHER_ASSERT(value->string);
+    while (at < end && !text->cut) {
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+    }
+}
+
+/* The same of a member's value, cut to cap. False when missing or no string. */
 static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
                               char *out, size_t cap)
 {
     PUSHER_ASSERT(cap > 0);
     struct psh_value value = psh_json_get(object, key);
-    char piece[PSH_JSON_SLACK];
     struct psh_text text;
     psh_env_text(&text, out, cap);
-    if (!value.string) return false;
-    const char *at = value.at, *end = value.at + value.len;
-    while (at < end && !text.cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(&text, piece, (size_t)(behind - piece));
-    }
-    return true;
+    if (value.string) psh_json_copy(&value, &text);
+    return value.string;
 }
 
 /* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
@@ -2273,10 +2399,315 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* Presence lists come with presence channels. */
+/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
+   by the hash of their ids. */
+
+struct psh_member {
+    uint32_t hash, id_len, info_len;
+    char text[1]; /* id NUL info NUL */
+};
+
+struct psh_members {
+    const struct psh_env *env;
+    uint64_t key[2];
+    struct psh_member **items;
+    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
+    uint32_t count, cap, mask, max;
+};
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* was there; has another info now */
+    PSH_MEMBER_SAME,
+    PSH_MEMBER_FULL,    /* max is reached */
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* the text is not what it should be */
+};
+
+enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+                            const uint64_t key[2], uint32_t max)
+{
+    PUSHER_ASSERT(m && max > 0);
+    memset(m, 0, sizeof *m);
+    m->env = env;
+    m->key[0] = key[0];
+    m->key[1] = key[1];
+    m->max = max;
+}
+
+static void psh_member_free(struct psh_members *m)
+{
+    PUSHER_ASSERT(m->count <= m->cap);
+    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = NULL;
+    m->buckets = NULL;
+    m->count = m->cap = m->mask = 0;
+}
+
+static const char *psh_member_id(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member->text[member->id_len] == '\0');
+    return member->text;
+}
+
+/* JSON, or "". */
+static const char *psh_member_info(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member);
+    return member->text + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* The bucket of this id, or the empty one where it would stand. */
+static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
+                                  size_t len)
+{
+    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
+    uint32_t i = hash & m->mask;
+    for (; m->buckets[i]; i = (i + 1) & m->mask) {
+        const struct psh_member *member = m->items[m->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
+            break;
+    }
+    return i;
+}
+
+/* The index of this id, or PSH_NONE. */
+static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+{
+    PUSHER_ASSERT(id || len == 0);
+    if (m->count == 0) return PSH_NONE;
+    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
+    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+}
+
+/* Room for one more; the index is at most half full. */
+static bool psh_member_grow(struct psh_members *m)
+{
+    if (m->count < m->cap) return true;
+    if (m->cap > UINT32_MAX / 8) return false;
+    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    struct psh_member **items =
+        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
+    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
+    if (!items || !buckets) {
+        psh_env_free(m->env, items);
+        psh_env_free(m->env, buckets);
+        return false;
+    }
+    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
+    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
+    for (uint32_t i = 0; i < m->count; i++) {
+        uint32_t at = items[i]->hash & mask;
+        while (buckets[at]) at = (at + 1) & mask;
+        buckets[at] = i + 1;
+    }
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = items;
+    m->buckets = buckets;
+    m->cap = cap;
+    m->mask = mask;
+    return true;
+}
+
+static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
+                                          size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    struct psh_member *member =
+        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+    if (!member) return NULL;
+    member->hash = psh_member_hash(m, id, id_len);
+    member->id_len = (uint32_t)id_len;
+    member->info_len = (uint32_t)info_len;
+    memcpy(member->text, id, id_len);
+    member->text[id_len] = '\0';
+    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
+    member->text[id_len + 1 + info_len] = '\0';
+    return member;
+}
+
+static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
+                                             const char *info, size_t info_len)
+{
+    uint32_t at = psh_member_find(m, id, id_len);
+    PUSHER_ASSERT(m->count <= m->max);
+    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
+        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+        return PSH_MEMBER_SAME;
+    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
+    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
+    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
+        psh_env_free(m->env, member);
+        return PSH_MEMBER_MEMORY;
+    }
+    if (at != PSH_NONE) {
+        psh_env_free(m->env, m->items[at]);
+        m->items[at] = member;
+        return PSH_MEMBER_CHANGED;
+    }
+    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
+    m->items[m->count++] = member;
+    m->buckets[bucket] = m->count;
+    return PSH_MEMBER_ADDED;
+}
+
+static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+{
+    PUSHER_ASSERT(m->buckets[hole]);
+    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
+        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
+        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
+        m->buckets[hole] = m->buckets[i];
+        hole = i;
+    }
+    m->buckets[hole] = 0;
+}
+
+/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
+static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+{
+    PUSHER_ASSERT(index < m->count);
+    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
+    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
+    if (member != last)
+        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
+    m->items[index] = last;
+    m->count--;
+    return member;
+}
+
+/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
+static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
+                             size_t *len)
+{
+    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
+    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
+    struct psh_text text;
+    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
+    if (value->string) psh_json_copy(value, &text);
+    else psh_env_add_bytes(&text, value->at, value->len);
+    *len = text.len;
+    return text.len > 0 && !text.cut && strlen(id) == text.len;
+}
+
+/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
+static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
+                            size_t *id_len, struct psh_value *info)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, user;
+    memset(&user, 0, sizeof user);
+    memset(info, 0, sizeof *info);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "user_id")) user = value;
+        if (psh_json_key_is(&key, "user_info")) *info = value;
+    }
+    return psh_member_id_of(&user, id, id_len);
+}
+
+/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
+   (PHP writes such an object as an array). */
+struct psh_member_source {
+    struct psh_value ids, hash;
+};
+
+static bool psh_member_find_source(const char *json, size_t len,
+                                   struct psh_member_source *source)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, presence;
+    memset(source, 0, sizeof *source);
+    memset(&presence, 0, sizeof presence);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, "presence")) presence = value;
+    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
+        !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "ids")) source->ids = value;
+        if (psh_json_key_is(&key, "hash")) source->hash = value;
+    }
+    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+}
+
+/* Adds one, unless its id cannot be one. A null says nothing about a member. */
+static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
+                                             const struct psh_value *info)
+{
+    char id[PSH_MEMBER_ID + 1];
+    size_t len = 0;
+    bool known = info->raw_len > 0 && *info->raw != 'n';
+    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
+    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
+    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+}
+
+/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
+static enum psh_member_result psh_member_add_all(struct psh_members *m,
+                                                 const struct psh_value *from,
+                                                 const struct psh_value *infos)
+{
+    struct psh_json_walk walk, info_walk;
+    struct psh_value key, value, none, unused;
+    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    memset(&none, 0, sizeof none);
+    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
+    bool object = walk.object;
+    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
+    while (psh_json_next(&walk, &key, &value)) {
+        struct psh_value info = none;
+        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
+        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
+                                               : psh_member_add(m, &value, &info);
+        if (result == PSH_MEMBER_MEMORY) return result;
+        if (result == PSH_MEMBER_FULL) worst = result;
+    }
+    return worst;
+}
+
+/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
+   it), MEMORY or BAD (then it is empty). */
+static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+                                                  size_t len)
+{
+    struct psh_member_source source;
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(m->count == 0);
+    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
+    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
+    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
+    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
+        return PSH_MEMBER_BAD;
+    /* Infos first, for an object has the ids, too; then those that have no info. */
+    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
+    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
+    if (a != PSH_MEMBER_MEMORY)
+        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
+    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
+        psh_member_free(m);
+        return PSH_MEMBER_MEMORY;
+    }
+    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+}
 
 // >>http
-/* Writes a request; reads a response head byte by byte, a header at a time. */
+/* HTTP/1.1 (RFC 9112), bytes in and bytes out: writes requests; reads heads byte by byte, a header
+   at a time, and whole answers. */
 
 #define PSH_HTTP_MAX_HEAD 8192
 
@@ -2287,7 +2718,7 @@ struct psh_http {
     size_t total;
     size_t line_len;
     bool cr, any;          /* the last byte was CR; the status line has been read */
-    bool cut;              /* the line did not fit */
+    bool cut;              /* the line, or the one just read, did not fit */
     int status;
     char *value;           /* of the header just read; its name is line */
     char line[192];        /* long enough for the headers that matter; others are cut */
@@ -2384,9 +2815,10 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
     if (byte == '\n') {
         enum psh_http_result result = psh_http_line(http);
         http->line_len = 0;
-        http->cr = http->cut = false;
+        http->cr = false;
         return result;
     }
+    if (http->line_len == 0) http->cut = false;
     if (http->cr) return PSH_HTTP_BAD; /* a CR that no LF follows */
     if (byte == '\r') {
         http->cr = true;
@@ -2396,6 +2828,578 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
         http->cut = true;
     }
     return PSH_HTTP_MORE;
+}
+
+/* -- where to -- */
+
+enum { PSH_HTTP_MAX_URL = 2048, PSH_HTTP_MAX_HOST = 253, PSH_HTTP_MAX_IPV6 = 45 };
+
+struct psh_url {
+    bool tls;
+    uint16_t port;
+    char *host;      /* as a look-up takes it: no brackets */
+    char *authority; /* for the header Host: the port only if it is not the scheme's own */
+    char *target;    /* path and query */
+};
+
+static void psh_http_url_free(const struct psh_env *env, struct psh_url *url)
+{
+    PUSHER_ASSERT(env && url);
+    psh_env_free(env, url->host);
+    psh_env_free(env, url->authority);
+    psh_env_free_secret(env, url->target); /* a query may hold a token */
+    memset(url, 0, sizeof *url);
+}
+
+static bool psh_http_alnum(char c)
+{
+    return (c >= '0' && c <= '9') || (psh_http_lower(c) >= 'a' && psh_http_lower(c) <= 'z');
+}
+
+/* How many bytes at the beginning of text may stand in a host's name, or in an address. */
+static size_t psh_http_host_span(const char *text, bool address)
+{
+    size_t len = 0;
+    if (address) return strspn(text, "0123456789abcdefABCDEF:.");
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("-._", text[len]))) len++;
+    return len;
+}
+
+/* text is what stands behind the host: empty, or ":port". False: no port. */
+static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
+{
+    PUSHER_ASSERT(text && port);
+    uint32_t value = 0;
+    if (len == 0) return true;
+    if (*text != ':') return false;
+    for (size_t i = 1; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9') return false;
+        value = value * 10 + (uint32_t)(text[i] - '0');
+        if (value > UINT16_MAX) return false;
+    }
+    *port = (uint16_t)value;
+    return value > 0;
+}
+
+/* What is wrong with the text as a whole, or NULL; *rest stands behind "://". */
+static const char *psh_http_url_scheme(const char *text, bool *tls, const char **rest)
+{
+    PUSHER_ASSERT(text && tls && rest);
+    char scheme[9];
+    size_t len = 0;
+    while (len < sizeof scheme - 1 && text[len]) {
+        scheme[len] = psh_http_lower(text[len]);
+        len++;
+    }
+    scheme[len] = '\0';
+    *tls = strncmp(scheme, "https://", 8) == 0;
+    if (!*tls && strncmp(scheme, "http://", 7) != 0)
+        return "an endpoint's URL must begin with http:// or https://";
+    *rest = text + (*tls ? 8 : 7);
+    for (len = 0; text[len]; len++) {
+        if (len == PSH_HTTP_MAX_URL) return "an endpoint's URL is over 2048 bytes";
+        if (text[len] <= ' ' || text[len] > '~')
+            return "an endpoint's URL has a space, or a character to be written as %XX";
+    }
+    if (strchr(text, '#')) return "an endpoint's URL has a fragment, which no server would see";
+    return NULL;
+}
+
+static bool psh_http_url_copy(const struct psh_env *env, struct psh_url *url, const char *host,
+                              size_t len, const char *target)
+{
+    char place[PSH_HTTP_MAX_HOST + 16];
+    struct psh_text text;
+    bool address = memchr(host, ':', len) != NULL;
+    psh_env_text(&text, place, sizeof place);
+    if (address) psh_env_add(&text, "[");
+    psh_env_add_bytes(&text, host, len);
+    if (address) psh_env_add(&text, "]");
+    if (url->port != (url->tls ? 443 : 80)) {
+        psh_env_add(&text, ":");
+        psh_env_add_uint(&text, url->port);
+    }
+    PUSHER_ASSERT(!text.cut);
+    url->host = psh_env_copy(env, host, len);
+    url->authority = psh_env_copy(env, place, text.len);
+    len = strlen(target);
+    url->target = (char *)psh_env_alloc(env, len + 2);
+    if (url->target) {
+        url->target[0] = '/';
+        memcpy(url->target + 1, target + (*target == '/'), len + 1 - (*target == '/'));
+    }
+    return url->host && url->authority && url->target;
+}
+
+/* Takes http://host[:port][/path][?query] apart. NULL, or what is wrong; *memory is set when there
+   was not enough of it. Either way url may be freed, and holds nothing unless all went well. */
+static const char *psh_http_url(const struct psh_env *env, const char *text, struct psh_url *url,
+                                bool *memory)
+{
+    PUSHER_ASSERT(env && text && url && memory);
+    const char *host = NULL;
+    memset(url, 0, sizeof *url);
+    const char *wrong = psh_http_url_scheme(text, &url->tls, &host);
+    if (wrong) return wrong;
+    bool address = *host == '[';
+    const char *target = host + strcspn(host, "/?");
+    if (memchr(host, '@', (size_t)(target - host)))
+        return "an endpoint's URL has a user in it: send options.auth.headers instead";
+    host += address;
+    size_t len = psh_http_host_span(host, address);
+    const char *end = host + len + address;
+    if (address && (host[len] != ']' || len > PSH_HTTP_MAX_IPV6 || !memchr(host, ':', len)))
+        return "an endpoint's URL has a wrong IPv6 address";
+    if (len == 0 || len > PSH_HTTP_MAX_HOST || (end != target && *end != ':'))
+        return "an endpoint's URL has no host, or one with characters it must not have";
+    url->port = url->tls ? 443 : 80;
+    if (!psh_http_url_port(end, (size_t)(target - end), &url->port))
+        return "an endpoint's URL has a wrong port: 1 to 65535";
+    if (psh_http_url_copy(env, url, host, len, target)) return NULL;
+    psh_http_url_free(env, url);
+    *memory = true;
+    return NULL;
+}
+
+/* -- what is sent -- */
+
+/* All of it, or nothing. */
+static bool psh_http_add(const struct psh_env *env, struct psh_buf *buf, const char *text,
+                         size_t len)
+{
+    PUSHER_ASSERT(text || len == 0);
+    if (!psh_env_reserve(env, buf, len)) return false;
+    if (len > 0) memcpy(buf->data + buf->len, text, len);
+    buf->len += len;
+    return true;
+}
+
+/* What encodeURIComponent() leaves as it is. */
+static bool psh_http_plain(char c)
+{
+    return psh_http_alnum(c) || (c && strchr("-_.!~*'()", c));
+}
+
+/* The size of the text when escaped; any number over most when it is over most. */
+static size_t psh_http_escaped(const char *text, size_t len, size_t most)
+{
+    PUSHER_ASSERT((text || len == 0) && most <= SIZE_MAX - 3);
+    size_t size = 0;
+    for (size_t i = 0; i < len && size <= most; i++) size += psh_http_plain(text[i]) ? 1u : 3u;
+    return size;
+}
+
+static void psh_http_escape(struct psh_buf *buf, const char *text, size_t len)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        PUSHER_ASSERT(buf->len < buf->cap);
+        if (psh_http_plain(text[i])) {
+            buf->data[buf->len++] = byte;
+        } else {
+            PUSHER_ASSERT(buf->cap - buf->len >= 3);
+            buf->data[buf->len++] = '%';
+            buf->data[buf->len++] = (unsigned char)digits[byte >> 4];
+            buf->data[buf->len++] = (unsigned char)digits[byte & 15];
+        }
+    }
+}
+
+/* "name=value", with a "&" before it if it is not the first. All of it, or nothing. */
+static bool psh_http_form(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                          const char *value, size_t value_len)
+{
+    PUSHER_ASSERT(name && buf->max <= SIZE_MAX / 4);
+    size_t name_len = strlen(name);
+    size_t size = psh_http_escaped(name, name_len, buf->max) + 2;
+    size += psh_http_escaped(value, value_len, buf->max);
+    if (buf->len == 0) size--;
+    if (!psh_env_reserve(env, buf, size)) return false;
+    if (buf->len > 0) buf->data[buf->len++] = '&';
+    psh_http_escape(buf, name, name_len);
+    buf->data[buf->len++] = '=';
+    psh_http_escape(buf, value, value_len);
+    return true;
+}
+
+/* RFC 9110, 5.6.2. */
+static bool psh_http_token(const char *text)
+{
+    PUSHER_ASSERT(text);
+    size_t len = 0;
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("!#$%&'*+-.^_`|~", text[len]))) len++;
+    return len > 0 && text[len] == '\0';
+}
+
+/* Headers that say how the message is framed or what becomes of the connection, and those that
+   would bring an answer we cannot read: they are ours. */
+static bool psh_http_ours(const char *name)
+{
+    static const char *const names[] = {
+        "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
+        "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+        "accept-encoding"};
+    PUSHER_ASSERT(name);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (psh_http_same(name, names[i])) return true;
+    return false;
+}
+
+/* A header line of the user's. False, and nothing added: not a header that may be sent, or no
+   memory. What is in it cannot end the line. */
+static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                           const char *value)
+{
+    PUSHER_ASSERT(name && value);
+    size_t name_len = strlen(name), from = buf->len;
+    value += strspn(value, " \t");
+    size_t len = strlen(value);
+    while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t')) len--;
+    if (!psh_http_token(name) || psh_http_ours(name)) return false;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
+    }
+    if (psh_http_add(env, buf, name, name_len) && psh_http_add(env, buf, ": ", 2) &&
+        psh_http_add(env, buf, value, len) && psh_http_add(env, buf, "\r\n", 2))
+        return true;
+    buf->len = from;
+    return false;
+}
+
+/* The whole request behind what is in out. fields: lines of psh_http_field(). */
+static bool psh_http_post(const struct psh_env *env, struct psh_buf *out, const struct psh_url *url,
+                          const struct psh_buf *fields, const struct psh_buf *body)
+{
+    static const char fixed[] = "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                                "Accept: application/json\r\n"
+                                "Connection: keep-alive\r\n"
+                                "Content-Length: ";
+    char number[21];
+    struct psh_text digits;
+    size_t from = out->len;
+    PUSHER_ASSERT(url->authority && url->target && url->target[0] == '/');
+    psh_env_text(&digits, number, sizeof number);
+    psh_env_add_uint(&digits, body->len);
+    if (psh_http_add(env, out, "POST ", 5) &&
+        psh_http_add(env, out, url->target, strlen(url->target)) &&
+        psh_http_add(env, out, " HTTP/1.1\r\nHost: ", 17) &&
+        psh_http_add(env, out, url->authority, strlen(url->authority)) &&
+        psh_http_add(env, out, fixed, sizeof fixed - 1) &&
+        psh_http_add(env, out, number, digits.len) && psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)fields->data, fields->len) &&
+        psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)body->data, body->len))
+        return true;
+    out->len = from;
+    return false;
+}
+
+/* -- the answer -- */
+
+enum psh_reply_result { PSH_REPLY_MORE = 0, PSH_REPLY_DONE, PSH_REPLY_BAD, PSH_REPLY_BIG,
+                        PSH_REPLY_MEMORY };
+
+enum psh_reply_at {
+    PSH_AT_HEAD = 0,
+    PSH_AT_BODY,      /* of left bytes */
+    PSH_AT_STREAM,    /* a body that ends with the stream */
+    PSH_AT_SIZE,      /* of a chunk */
+    PSH_AT_PAD,       /* blanks behind it */
+    PSH_AT_EXTENSION,
+    PSH_AT_CHUNK,     /* of left bytes */
+    PSH_AT_CHUNK_END, /* the end of line behind it */
+    PSH_AT_TRAILER,
+    PSH_AT_END
+};
+
+enum { PSH_REPLY_DIGITS = 16 }; /* of a chunk's size, leading zeros included */
+
+/* One answer (RFC 9112) to a POST. */
+struct psh_reply {
+    struct psh_http head;          /* head.status */
+    enum psh_reply_at at;
+    size_t declared, left, digits; /* Content-Length; of the body or chunk; of a chunk's size */
+    bool old, sized, chunked, close, alive; /* what the head has said; old: HTTP/1.0 */
+    bool cr;                       /* the last byte of a chunk's line was CR */
+    bool keep;                     /* when done: may the stream be used again? */
+    uint32_t retry_after_s;        /* 0: not said, or not in seconds */
+    const char *wrong;             /* when bad: what the server has sent */
+    struct psh_buf body;           /* terminated if it is not empty; its max is one more */
+};
+
+/* The body of an answer before this one must have been released. */
+static void psh_http_reply_init(struct psh_reply *reply, size_t max_body)
+{
+    PUSHER_ASSERT(max_body < SIZE_MAX - 16);
+    memset(reply, 0, sizeof *reply);
+    psh_http_init(&reply->head);
+    reply->body.max = max_body + 1;
+    reply->body.secret = true;
+}
+
+static enum psh_reply_result psh_http_reply_bad(struct psh_reply *reply, const char *wrong)
+{
+    PUSHER_ASSERT(wrong && reply->at != PSH_AT_END);
+    reply->wrong = wrong;
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BAD;
+}
+
+static enum psh_reply_result psh_http_reply_big(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BIG;
+}
+
+static enum psh_reply_result psh_http_reply_done(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_DONE;
+}
+
+/* How many bytes the body may still take. */
+static size_t psh_http_reply_room(const struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->body.len < reply->body.max);
+    return reply->body.max - 1 - reply->body.len;
+}
+
+/* Decimal digits and nothing else; a number over most is most. */
+static bool psh_http_number(const char *text, size_t most, size_t *number)
+{
+    PUSHER_ASSERT(text && number);
+    size_t value = 0;
+    for (const char *at = text; *at; at++) {
+        if (*at < '0' || *at > '9') return false;
+        size_t digit = (size_t)(*at - '0');
+        value = value > (most - digit) / 10 ? most : value * 10 + digit;
+    }
+    *number = value;
+    return *text != '\0';
+}
+
+static enum psh_reply_result psh_http_reply_length(struct psh_reply *reply)
+{
+    size_t length = 0;
+    if (reply->head.cut || !psh_http_number(reply->head.value, SIZE_MAX, &length))
+        return psh_http_reply_bad(reply, "a Content-Length that is no number");
+    if (reply->sized && reply->declared != length)
+        return psh_http_reply_bad(reply, "two different values of Content-Length");
+    reply->declared = length;
+    reply->sized = true;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_header(struct psh_reply *reply)
+{
+    const char *name = reply->head.line, *value = reply->head.value;
+    bool cut = reply->head.cut;
+    size_t seconds = 0;
+    PUSHER_ASSERT(name && value);
+    if (!psh_http_token(name)) return psh_http_reply_bad(reply, "a header with a wrong name");
+    if (psh_http_same(name, "content-length")) return psh_http_reply_length(reply);
+    if (psh_http_same(name, "transfer-encoding")) {
+        if (cut || reply->chunked || !psh_http_same(value, "chunked"))
+            return psh_http_reply_bad(reply, "a Transfer-Encoding other than chunked");
+        reply->chunked = true;
+    }
+    if (psh_http_same(name, "content-encoding") && (cut || !psh_http_same(value, "identity")))
+        return psh_http_reply_bad(reply, "a Content-Encoding that was not asked for");
+    if (psh_http_same(name, "connection")) {
+        if (cut || psh_http_lists(value, "close")) reply->close = true;
+        if (psh_http_lists(value, "keep-alive")) reply->alive = true;
+    }
+    if (psh_http_same(name, "retry-after") && !cut &&
+        psh_http_number(value, UINT32_MAX, &seconds))
+        reply->retry_after_s = (uint32_t)seconds;
+    return PSH_REPLY_MORE;
+}
+
+/* Forgets what the head of an interim answer has said. */
+static enum psh_reply_result psh_http_reply_status(struct psh_reply *reply)
+{
+    char minor = reply->head.line[7];
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD);
+    if (minor < '0' || minor > '9')
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    if (reply->head.status == 101)
+        return psh_http_reply_bad(reply, "a change of protocol that was not asked for");
+    reply->old = minor == '0';
+    reply->sized = reply->chunked = reply->close = reply->alive = false;
+    reply->declared = reply->retry_after_s = 0;
+    return PSH_REPLY_MORE;
+}
+
+/* The head is read: how long is the body (RFC 9112, 6.3)? */
+static enum psh_reply_result psh_http_reply_begin(struct psh_reply *reply)
+{
+    int status = reply->head.status;
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD && status >= 100);
+    if (status < 200) { /* an interim answer; all of them together are one head at most */
+        size_t total = reply->head.total;
+        psh_http_init(&reply->head);
+        reply->head.total = total;
+        return PSH_REPLY_MORE;
+    }
+    if (reply->sized && reply->chunked)
+        return psh_http_reply_bad(reply, "both Content-Length and Transfer-Encoding");
+    reply->keep = !reply->close && (reply->alive || !reply->old);
+    if (reply->old && reply->chunked) reply->keep = false; /* 1.0 has no chunks (6.1) */
+    if (status == 204 || status == 304) { /* if a body comes all the same, it is not read */
+        if (reply->chunked || reply->declared > 0) reply->keep = false;
+        return psh_http_reply_done(reply);
+    }
+    if (reply->declared > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (reply->sized && reply->declared == 0) return psh_http_reply_done(reply);
+    reply->left = reply->declared;
+    reply->at = reply->chunked ? PSH_AT_SIZE : reply->sized ? PSH_AT_BODY : PSH_AT_STREAM;
+    if (reply->at == PSH_AT_STREAM) reply->keep = false;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the head, or of the trailer, which says nothing to us. */
+static enum psh_reply_result psh_http_reply_head(struct psh_reply *reply, unsigned char byte)
+{
+    bool trailer = reply->at == PSH_AT_TRAILER;
+    PUSHER_ASSERT(trailer || reply->at == PSH_AT_HEAD);
+    switch (psh_http_step(&reply->head, byte)) {
+    case PSH_HTTP_STATUS: return psh_http_reply_status(reply);
+    case PSH_HTTP_HEADER: return trailer ? PSH_REPLY_MORE : psh_http_reply_header(reply);
+    case PSH_HTTP_END: return trailer ? psh_http_reply_done(reply) : psh_http_reply_begin(reply);
+    case PSH_HTTP_BAD:
+        if (reply->head.total > PSH_HTTP_MAX_HEAD)
+            return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    default: return PSH_REPLY_MORE;
+    }
+}
+
+/* -1: no digit. */
+static int psh_http_hex(unsigned char byte)
+{
+    if (byte >= '0' && byte <= '9') return byte - '0';
+    if (byte >= 'a' && byte <= 'f') return byte - 'a' + 10;
+    return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
+}
+
+static enum psh_reply_result psh_http_reply_digit(struct psh_reply *reply, size_t digit)
+{
+    size_t room = psh_http_reply_room(reply);
+    PUSHER_ASSERT(digit < 16 && reply->left <= room);
+    if (++reply->digits > PSH_REPLY_DIGITS)
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (reply->left > room >> 4) return psh_http_reply_big(reply);
+    reply->left = reply->left << 4 | digit;
+    return reply->left > room ? psh_http_reply_big(reply) : PSH_REPLY_MORE;
+}
+
+/* Behind the size: blanks, and an extension that is of no interest. */
+static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsigned char byte)
+{
+    bool blank = byte == ' ' || byte == '\t';
+    PUSHER_ASSERT(reply->at >= PSH_AT_SIZE && reply->at <= PSH_AT_EXTENSION);
+    if (++reply->head.total > PSH_HTTP_MAX_HEAD)
+        return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+    if (reply->at == PSH_AT_EXTENSION && (blank || byte > ' ') && byte != 0x7F)
+        return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_EXTENSION || (!blank && byte != ';'))
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    reply->at = blank ? PSH_AT_PAD : PSH_AT_EXTENSION;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the line with a chunk's size. */
+static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
+{
+    int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
+    PUSHER_ASSERT(reply->chunked);
+    if (reply->cr ? byte != '\n' : digit < 0 && reply->digits == 0)
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
+    reply->cr = byte == '\r';
+    if (reply->cr) return PSH_REPLY_MORE;
+    if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->digits = 0;
+    reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
+{
+    PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
+    if (byte == '\r' && !reply->cr) {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
+    if (byte != '\n') return psh_http_reply_bad(reply, "a chunk longer than it said");
+    reply->cr = false;
+    reply->at = PSH_AT_SIZE;
+    return PSH_REPLY_MORE;
+}
+
+/* Some bytes of the body, all at once. */
+static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
+                                                  const struct psh_env *env,
+                                                  const unsigned char *bytes, size_t len)
+{
+    struct psh_buf *body = &reply->body;
+    PUSHER_ASSERT(len > 0);
+    if (len > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (!psh_env_reserve(env, body, len + 1)) {
+        reply->at = PSH_AT_END;
+        return PSH_REPLY_MEMORY;
+    }
+    memcpy(body->data + body->len, bytes, len);
+    body->len += len;
+    body->data[body->len] = '\0';
+    if (reply->at == PSH_AT_STREAM) return PSH_REPLY_MORE;
+    PUSHER_ASSERT(len <= reply->left);
+    reply->left -= len;
+    if (reply->left > 0) return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_BODY) return psh_http_reply_done(reply);
+    reply->at = PSH_AT_CHUNK_END;
+    return PSH_REPLY_MORE;
+}
+
+/* The next bytes of the stream. Anything but MORE ends it: the answer is in head.status and body,
+   and what stands behind it is not used. */
+static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
+                                            const unsigned char *bytes, size_t len, size_t *used)
+{
+    enum psh_reply_result result = PSH_REPLY_MORE;
+    size_t at = 0;
+    PUSHER_ASSERT(reply->at != PSH_AT_END && (bytes || len == 0));
+    while (at < len && result == PSH_REPLY_MORE) {
+        size_t take = 1;
+        switch (reply->at) {
+        case PSH_AT_HEAD:
+        case PSH_AT_TRAILER: result = psh_http_reply_head(reply, bytes[at]); break;
+        case PSH_AT_SIZE:
+        case PSH_AT_PAD:
+        case PSH_AT_EXTENSION: result = psh_http_reply_size(reply, bytes[at]); break;
+        case PSH_AT_CHUNK_END: result = psh_http_reply_chunk_end(reply, bytes[at]); break;
+        default:
+            take = len - at;
+            if (reply->at != PSH_AT_STREAM && take > reply->left) take = reply->left;
+            result = psh_http_reply_block(reply, env, bytes + at, take);
+        }
+        at += take;
+    }
+    *used = at;
+    return result;
+}
+
+/* The stream has ended: only an answer without a length may end so. */
+static enum psh_reply_result psh_http_reply_eof(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    if (reply->at == PSH_AT_STREAM) return psh_http_reply_done(reply);
+    return psh_http_reply_bad(reply, reply->head.total == 0 ? "nothing at all"
+                                                            : "an answer that ends in the middle");
 }
 
 // >>ws
@@ -5174,7 +6178,7 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
     if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
     if (data->raw_len == 0 ||
-        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
+        !psh_member_read(data->at, data->len, id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
                                   kind == PSH_KIND_JOINED
                                       ? ": a member_added that cannot be read was ignored"
@@ -6905,6 +7909,19 @@ static const struct psh_members *psh_client_members(const pusher_client *client,
     return more ? more->members : NULL;
 }
 
+static uint32_t psh_client_member_count(const pusher_client *client, pusher_channel handle)
+{
+    const struct psh_members *members = psh_client_members(client, handle);
+    return members ? members->count : 0;
+}
+
+static pusher_member psh_client_member_at(const pusher_client *client, pusher_channel handle,
+                                          uint32_t index)
+{
+    bool there = index < psh_client_member_count(client, handle);
+    return psh_client_member(there ? psh_client_members(client, handle)->items[index] : NULL);
+}
+
 /* The member of this id; NULL: this client's own. */
 static pusher_member psh_client_find_member(const pusher_client *client, pusher_channel handle,
                                             const char *id)
@@ -7257,16 +8274,15 @@ PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name)
 
 PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel)
 {
-    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
-    return members ? members->count : 0;
+    return client ? psh_client_member_count(client, channel) : 0;
 }
 
 PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
                                  uint32_t index, pusher_member *member)
 {
-    const struct psh_members *members = client ? psh_client_members(client, channel) : NULL;
     if (!member) return false;
-    *member = psh_client_member(members && index < members->count ? members->items[index] : NULL);
+    *member = psh_client_member(NULL);
+    if (client) *member = psh_client_member_at(client, channel, index);
     return member->id != NULL;
 }
 

@@ -199,7 +199,7 @@ static void a_buffer_doubles_up_to_its_max(void **state)
     (void)state;
     struct psh_env env;
     fake_heap heap;
-    struct psh_buf buf = {NULL, 0, 0, 1000};
+    struct psh_buf buf = {NULL, 0, 0, 1000, false};
     use_heap(&env, &heap);
     assert_true(psh_env_reserve(&env, &buf, 0)); /* nothing asked for, nothing taken */
     assert_int_equal(heap.calls, 0);
@@ -240,13 +240,13 @@ static void over_half_of_max_comes_max(void **state)
     struct psh_env env;
     fake_heap heap;
     use_heap(&env, &heap);
-    struct psh_buf buf = {NULL, 0, 0, 99};
+    struct psh_buf buf = {NULL, 0, 0, 99, false};
     assert_true(psh_env_reserve(&env, &buf, 50));
     buf.len = 50;
     assert_true(psh_env_reserve(&env, &buf, 1));
     assert_int_equal(buf.cap, 99);
     psh_env_release(&env, &buf);
-    struct psh_buf huge = {NULL, 0, 0, SIZE_MAX}; /* no sum may overflow */
+    struct psh_buf huge = {NULL, 0, 0, SIZE_MAX, false}; /* no sum may overflow */
     assert_true(psh_env_reserve(&env, &huge, 4));
     huge.len = 4;
     heap.fail_at = heap.calls + 1; /* the size is asked for, not wrapped to a small one */
@@ -263,7 +263,7 @@ static void without_memory_the_content_stays(void **state)
     (void)state;
     struct psh_env env;
     fake_heap heap;
-    struct psh_buf buf = {NULL, 0, 0, 64};
+    struct psh_buf buf = {NULL, 0, 0, 64, false};
     use_heap(&env, &heap);
     heap.fail_at = 1;
     assert_false(psh_env_reserve(&env, &buf, 8));
@@ -294,7 +294,7 @@ static void a_buffer_holds_what_was_put_in(void **state)
     for (int round = 0; round < 300; round++) {
         struct psh_env env;
         fake_heap heap;
-        struct psh_buf buf = {NULL, 0, 0, 1 + fake_next_random(&dice) % sizeof model};
+        struct psh_buf buf = {NULL, 0, 0, 1 + fake_next_random(&dice) % sizeof model, false};
         size_t len = 0;
         use_heap(&env, &heap);
         for (int step = 0; step < 60; step++) {
