@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #define MAX_SAID        400  /* bytes of one message                                           */
+#define SHOWN_DRAFT     40   /* of the draft, in bytes                                         */
 #define TYPING_AGAIN_MS 2000 /* typing is told at most so often: client events are rationed ... */
 #define TYPING_SHOWN_MS 3000 /* ... and believed so long                                       */
 
@@ -65,16 +66,21 @@ static void print_safely(const char *text)
     }
 }
 
+/* Of a long draft the end alone is shown: we clear one line of the screen, not several. */
 static void draw_prompt(void)
 {
+    const char *shown = chat.draft;
     if (!chat.terminal) return;
+    if (chat.draft_len > SHOWN_DRAFT) shown += chat.draft_len - SHOWN_DRAFT;
+    while (((unsigned char)*shown & 0xC0) == 0x80) /* the rest of a UTF-8 character */
+        shown++;
     fputs("\r\033[K", stdout);
     if (chat.typist[0] != '\0') {
         putchar('(');
         print_safely(chat.typist);
         fputs(" is typing) ", stdout);
     }
-    printf("> %s", chat.draft);
+    printf("> %s", shown);
 }
 
 /* A line above the prompt: who, what comes between, and what. */
