@@ -284,7 +284,7 @@ static struct {
     char channel_data[256], signin_data[256];
     const char *wanted_user;
     bool keep, signin;
-} the;
+} given;
 
 /* "Name: value", cut in two where it stands. */
 static bool add_header(pusher_options *options, char *text)
@@ -293,28 +293,28 @@ static bool add_header(pusher_options *options, char *text)
     if (colon == NULL || options->auth.header_count == MAX_HEADERS) return false;
     *colon++ = '\0';
     colon += strspn(colon, " ");
-    the.headers[options->auth.header_count].name = text;
-    the.headers[options->auth.header_count++].value = colon;
-    options->auth.headers = the.headers;
+    given.headers[options->auth.header_count].name = text;
+    given.headers[options->auth.header_count++].value = colon;
+    options->auth.headers = given.headers;
     return true;
 }
 
 /* A user's id is given to the endpoint as it is; with the secret it stands in JSON text. */
 static bool set_user(pusher_options *options)
 {
-    const char *id = the.wanted_user;
+    const char *id = given.wanted_user;
     if (id == NULL) return true;
-    the.user_id.name = "user_id";
-    the.user_id.value = id;
-    options->auth.params = &the.user_id;
+    given.user_id.name = "user_id";
+    given.user_id.value = id;
+    options->auth.params = &given.user_id;
     options->auth.param_count = 1;
     if (options->auth.secret == NULL) return true;
     if (strlen(id) > 128 || strpbrk(id, "\"\\") != NULL) return false;
-    snprintf(the.channel_data, sizeof the.channel_data, "{\"user_id\":\"%s\",\"user_info\":{}}",
+    snprintf(given.channel_data, sizeof given.channel_data, "{\"user_id\":\"%s\",\"user_info\":{}}",
              id);
-    snprintf(the.signin_data, sizeof the.signin_data, "{\"id\":\"%s\"}", id);
-    options->auth.channel_data = the.channel_data;
-    options->auth.signin_data = the.signin_data;
+    snprintf(given.signin_data, sizeof given.signin_data, "{\"id\":\"%s\"}", id);
+    options->auth.channel_data = given.channel_data;
+    options->auth.signin_data = given.signin_data;
     return true;
 }
 
@@ -329,7 +329,7 @@ static bool read_value(pusher_options *options, const char *name, char *value)
                  {"--auth-endpoint", &options->auth.endpoint},
                  {"--user-auth-endpoint", &options->auth.user_endpoint},
                  {"--secret", &options->auth.secret},
-                 {"--user-id", &the.wanted_user}};
+                 {"--user-id", &given.wanted_user}};
     size_t i;
     char *end;
     unsigned long port;
@@ -361,9 +361,9 @@ static int read_arguments(int argc, char **argv, pusher_options *options, int *c
         const char *arg = argv[i];
         if (strcmp(arg, "--help") == 0) return usage(stdout), 1;
         if (strcmp(arg, "--keep") == 0)
-            the.keep = true;
+            given.keep = true;
         else if (strcmp(arg, "--signin") == 0)
-            the.signin = true;
+            given.signin = true;
         else if (strcmp(arg, "--verbose") == 0)
             options->logger.log_fn = on_log;
         else if (arg[0] != '-')
@@ -379,10 +379,10 @@ static int read_arguments(int argc, char **argv, pusher_options *options, int *c
             i++;
         }
     }
-    if (*channels == 0 && !the.signin) return bad_arguments("no channel to listen to", "") + 1;
+    if (*channels == 0 && !given.signin) return bad_arguments("no channel to listen to", "") + 1;
     if (options->host == NULL && options->cluster == NULL) options->host = "127.0.0.1";
     if (options->port == 0 && options->host != NULL) options->port = 6001;
-    if (!set_user(options)) return bad_arguments("not a user's id: ", the.wanted_user) + 1;
+    if (!set_user(options)) return bad_arguments("not a user's id: ", given.wanted_user) + 1;
     return 0;
 }
 
@@ -398,7 +398,7 @@ static int listen_on(pusher_client *client, const char *last_error)
             return 1;
         }
         if (pusher_get_state(client) == PUSHER_FAILED) {
-            if (!the.keep) {
+            if (!given.keep) {
                 fprintf(stderr, "listen: refused for good: %s\n", last_error);
                 return 1;
             }
@@ -441,7 +441,7 @@ static bool subscribe(pusher_client *client, char **names, int count)
     /* Bound to all channels at once and not to each, every event appears exactly once. */
     pusher_bind_all(client, PUSHER_ALL, on_event, NULL);
     pusher_bind(client, PUSHER_ALL, "pusher:subscription_succeeded", on_joined, NULL);
-    return !the.signin || pusher_signin(client) == PUSHER_OK;
+    return !given.signin || pusher_signin(client) == PUSHER_OK;
 }
 
 int main(int argc, char **argv)
