@@ -372,6 +372,7 @@ static bool read_arguments(int argc, char **argv, pusher_options *options, const
         else
             return false;
     }
+    if (pusher_channel_kind(*room) != PUSHER_KIND_PRESENCE) return false;
     return argc > 1 && i == argc && is_plain(argv[1]);
 }
 
