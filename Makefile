@@ -49,6 +49,8 @@ API      := $(patsubst %.c,%,$(wildcard tests/api/*.c))
 ANOMALY  := $(patsubst %.c,%,$(wildcard tests/anomaly/*.c))
 SELFTEST := $(patsubst %.c,%,$(wildcard tests/server/selftest.c))
 TESTS    := $(UNIT) $(API) $(ANOMALY) $(SELFTEST)
+# These need speed and go without the sanitizers, under which others do the same less often.
+FAST     := tests/anomaly/two_cuts
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
 SERVER   := $(patsubst %.c,%,$(filter-out %/main.c %/selftest.c,$(wildcard tests/server/*.c)))
 BENCH    := $(basename $(shell grep -l '^int main' tests/bench/*.c tests/bench/*.cc 2>/dev/null))
@@ -58,6 +60,8 @@ FUZZ     := $(patsubst tests/fuzz/%.c,%,$(shell grep -l LLVMFuzzerTestOneInput t
 # tests/unit/json is built as .../tests/unit_json, tests/server/selftest as .../tests/server_selftest
 flat = $(subst /,_,$(patsubst tests/%,%,$(1)))
 programs = $(addprefix build/$(if $(filter san,$(1)),,$(1)/)tests/,$(call flat,$(2)))
+run_tests = $(call programs,san,$(filter-out $(FAST),$(TESTS))) $(call programs,opt,$(FAST))
+run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY)))
 
 # ---- commands -----------------------------------------------------------------------------------
 
@@ -85,7 +89,7 @@ endif
 test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(DEPS) demo test
 	$(SUB) build-test
-	@$(CHECK)/run_tests.sh build/log/test $(call programs,san,$(TESTS))
+	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
 
 examples: ## build everything in examples/ and the test server, into build/
 	@$(DEPS) demo
@@ -121,7 +125,7 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	@$(DEPS) demo test coverage
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
 	$(SUB) build-coverage
-	@$(CHECK)/run_tests.sh build/log/coverage $(call programs,cov,$(UNIT) $(API) $(ANOMALY)); \
+	@$(CHECK)/run_tests.sh build/log/coverage $(run_coverage); \
 	    status=$$?; $(CHECK)/coverage.sh && exit $$status
 
 install: ## copy pusher.h to PREFIX/include (default /usr/local; DESTDIR is respected)
@@ -135,9 +139,9 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
-build-test: $(call programs,san,$(TESTS))
+build-test: $(run_tests)
 build-valgrind: $(call programs,plain,$(UNIT) $(API))
-build-coverage: $(call programs,cov,$(UNIT) $(API) $(ANOMALY))
+build-coverage: $(run_coverage)
 build-bench: $(BENCH:tests/%=build/%)
 build-fuzz: $(addprefix build/fuzz/,$(FUZZ))
 

@@ -2865,13 +2865,12 @@ static size_t psh_http_host_span(const char *text, bool address)
     return len;
 }
 
-/* text is what stands behind the host: empty, or ":port". False: no port. */
+/* text is what stands behind the host: empty, or ":" and what should be a port. */
 static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
 {
-    PUSHER_ASSERT(text && port);
+    PUSHER_ASSERT(port && (len == 0 || *text == ':'));
     uint32_t value = 0;
     if (len == 0) return true;
-    if (*text != ':') return false;
     for (size_t i = 1; i < len; i++) {
         if (text[i] < '0' || text[i] > '9') return false;
         value = value * 10 + (uint32_t)(text[i] - '0');
@@ -3312,17 +3311,21 @@ static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsig
     return PSH_REPLY_MORE;
 }
 
-/* A byte of the line with a chunk's size. */
+/* A byte of the line with a chunk's size. Unlike a header's, this line must end with CR and LF:
+   with less, a chunk that is shorter than it said could look whole. */
 static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
 {
     int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
     PUSHER_ASSERT(reply->chunked);
-    if (reply->cr ? byte != '\n' : digit < 0 && reply->digits == 0)
+    if (reply->cr != (byte == '\n') || (digit < 0 && reply->digits == 0))
         return psh_http_reply_bad(reply, "a chunk with a wrong size");
     if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
-    reply->cr = byte == '\r';
-    if (reply->cr) return PSH_REPLY_MORE;
+    if (byte == '\r') {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
     if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->cr = false;
     reply->digits = 0;
     reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
     return PSH_REPLY_MORE;
@@ -3331,13 +3334,10 @@ static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsign
 static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
 {
     PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
-    if (byte == '\r' && !reply->cr) {
-        reply->cr = true;
-        return PSH_REPLY_MORE;
-    }
-    if (byte != '\n') return psh_http_reply_bad(reply, "a chunk longer than it said");
-    reply->cr = false;
-    reply->at = PSH_AT_SIZE;
+    if (byte != (reply->cr ? '\n' : '\r'))
+        return psh_http_reply_bad(reply, "a chunk of another length than it said");
+    reply->cr = !reply->cr;
+    if (!reply->cr) reply->at = PSH_AT_SIZE;
     return PSH_REPLY_MORE;
 }
 
@@ -3365,8 +3365,8 @@ static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
     return PSH_REPLY_MORE;
 }
 
-/* The next bytes of the stream. Anything but MORE ends it: the answer is in head.status and body,
-   and what stands behind it is not used. */
+/* The next bytes of the stream. Anything but MORE ends it. DONE: the answer is in head.status and
+   body, and what stands behind it is not used. */
 static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
                                             const unsigned char *bytes, size_t len, size_t *used)
 {
@@ -5079,9 +5079,10 @@ struct psh_more {
     struct psh_crypt *crypt;
 };
 
-/* Lists of channels by what they wait for; on AUTH, WAIT and SIGNIN until a deadline. */
-enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_ASK, PSH_WORK_AUTH, PSH_WORK_ANSWERED, PSH_WORK_RETRY,
-                PSH_WORK_QUEUE, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_FREE, PSH_WORKS };
+/* Lists of channels by what they wait for; the first three until a deadline. */
+enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
+                PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -5109,7 +5110,7 @@ struct pusher_client {
     char *host, *authority, *path, *origin;
     uint16_t port;
     uint32_t activity_timeout_ms, pong_timeout_ms, unavailable_timeout_ms, connect_timeout_ms;
-    uint32_t wait_ms[PSH_WORKS];   /* until a deadline */
+    uint32_t wait_ms[PSH_WORK_TIMED];
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
@@ -5155,7 +5156,7 @@ struct pusher_client {
     pusher_error last;
     char socket_id[PSH_SOCKET_ID];
     struct psh_text say;           /* the sentence being made */
-    char words[320];
+    char words[240];
 };
 
 /* -- channels and lists -- */
@@ -5340,7 +5341,8 @@ static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum 
 {
     PUSHER_ASSERT(work < PSH_WORKS);
     psh_client_set_work(client, index, work);
-    psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
+    if (work != PSH_WORK_NONE && work < PSH_WORK_TIMED)
+        psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
 }
 
 /* What a move means for the channel's proof and key. */
@@ -5762,6 +5764,8 @@ static void psh_client_broken(pusher_client *client, int got)
 
 /* -- output -- */
 
+enum { PSH_FRAME = 512 }; /* most messages fit in it */
+
 /* A place for a message of at most len bytes; false: no memory. */
 static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_t len)
 {
@@ -5772,8 +5776,10 @@ static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_
     return true;
 }
 
-/* The message that the entry's state asks for. False: no memory. */
-static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text)
+/* The message that the entry's state asks for, in `place` if it is large enough. False: no
+   memory. */
+static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
+                               char place[PSH_FRAME])
 {
     const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     const struct psh_more *more = psh_client_more(client, index);
@@ -5783,7 +5789,8 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
     if (proof) len += strlen(proof);
     if (fields) len += strlen(fields);
-    if (!psh_client_draft(client, text, len)) return false;
+    if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
+    else if (!psh_client_draft(client, text, len)) return false;
     if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
     else if (entry->state == PSH_SUB_IDLE) psh_proto_subscribe(text, entry->name, proof, fields);
     else psh_proto_unsubscribe(text, entry->name);
@@ -5791,12 +5798,21 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     return true;
 }
 
+static void psh_client_no_memory(pusher_client *client, const char *what)
+{
+    psh_env_add(psh_client_say_where(client), what);
+    psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
+}
+
 /* The channel on which the server sends to the signed-in user needs no authorization. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
     struct psh_text text;
     size_t len = PSH_PROTO_FRAME + 6 * strlen(client->user_id);
-    if (!psh_client_draft(client, &text, len)) return false;
+    if (!psh_client_draft(client, &text, len)) {
+        psh_client_no_memory(client, "no memory for a message");
+        return false;
+    }
     psh_proto_subscribe_user(&text, client->user_id);
     PUSHER_ASSERT(!text.cut);
     return psh_client_stage(client, text.at, text.len);
@@ -5867,20 +5883,23 @@ static void psh_client_send_triggers(pusher_client *client)
 static void psh_client_pump(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
+    char place[PSH_FRAME];
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
-    while (queue->first) {
+    while (queue->first && client->phase == PSH_ONLINE) {
         uint32_t index = queue->first - 1;
-        if (!psh_client_compose(client, index, &text) ||
-            !psh_client_stage(client, text.at, text.len))
+        if (!psh_client_compose(client, index, &text, place)) {
+            psh_client_no_memory(client, "no memory for a message");
             return;
+        }
+        if (!psh_client_stage(client, text.at, text.len)) return;
         (void)psh_client_sub(client, index, PSH_SUB_SEND);
     }
-    psh_client_send_triggers(client);
+    if (client->phase == PSH_ONLINE) psh_client_send_triggers(client);
 }
 
 /* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
@@ -7253,10 +7272,9 @@ static void psh_client_late(pusher_client *client, uint32_t index, enum psh_work
 /* Not more than a frame can bear; the rest falls due in the next poll. */
 static void psh_client_unanswered(pusher_client *client)
 {
-    static const unsigned char lists[] = {PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN};
     int told = 0;
-    for (size_t i = 0; i < sizeof lists; i++) {
-        enum psh_work work = (enum psh_work)lists[i];
+    for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++) {
+        enum psh_work work = (enum psh_work)i;
         while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
                psh_client_answer_at(client, work) <= client->now)
             psh_client_late(client, client->work[work].first - 1, work);
@@ -7305,9 +7323,8 @@ static uint64_t psh_client_due(const pusher_client *client)
     if (client->phase == PSH_ONLINE) {
         due = psh_client_min(due, client->pong_by);
         due = psh_client_min(due, psh_client_ping_at(client));
-        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_AUTH));
-        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_WAIT));
-        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_SIGNIN));
+        for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++)
+            due = psh_client_min(due, psh_client_answer_at(client, (enum psh_work)i));
         if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
@@ -7588,7 +7605,7 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->max_trigger = psh_client_or(o->max_client_event_bytes, 10240);
     client->max_queued = o->client_event_queue_bytes;
     client->rate = psh_client_or(o->client_events_per_s, 10);
-    for (int i = 0; i < PSH_WORKS; i++)
+    for (int i = 0; i < PSH_WORK_TIMED; i++)
         if (client->wait_ms[i] > INT32_MAX) client->wait_ms[i] = INT32_MAX;
     client->activity_ms = client->activity_timeout_ms;
     client->unavailable_at = client->deadline = client->retry_at = PSH_NEVER;

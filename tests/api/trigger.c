@@ -172,7 +172,7 @@ static void the_queue_waits_for_the_subscription(void **state)
     begin(&f, patient);
     pusher_channel a = fake_subscribe(&f, "private-a"), b = fake_subscribe(&f, "private-b");
     for (int i = 0; i < 12; i++) {
-        char json[8];
+        char json[16];
         snprintf(json, sizeof json, "%d", i);
         assert_int_equal(trigger(&f, a, "client-x", json), PUSHER_OK);
     }

@@ -374,7 +374,9 @@ static const char *wrong_with_sub(int from, int signal)
     if ((move.actions & PSH_SUB_TELL) && to != PSH_SUB_LIVE && to != PSH_SUB_REFUSED &&
         to != PSH_SUB_UNANSWERED)
         return "there is nothing to tell";
-    if (waits && after(to, PSH_SUB_LATE) == (enum psh_sub)to) return "it can wait for ever";
+    /* the deadline of an authorization is a "later", or a no */
+    if (waits && after(to, to == PSH_SUB_ASKING ? PSH_SUB_DENY : PSH_SUB_LATE) == (enum psh_sub)to)
+        return "it can wait for ever";
     if (queued && after(to, to == PSH_SUB_RETRYING ? PSH_SUB_WAKE : PSH_SUB_SEND) == (enum psh_sub)to)
         return "it blocks the queue";
     if (held(from) && !held(to) && signal != PSH_SUB_DROP) return "a reference was taken away";

@@ -285,6 +285,34 @@ static void without_memory_the_content_stays(void **state)
     heap_is_empty(&heap);
 }
 
+/* What is freed must be zeros to its end. */
+static void free_zeros(void *memory, void *user_data)
+{
+    const fake_block *block = (const fake_block *)memory - 1;
+    const unsigned char *at = (const unsigned char *)memory;
+    for (size_t i = 0; i < block->size; i++) assert_int_equal(at[i], 0);
+    fake_heap_free(memory, user_data);
+}
+
+static void a_secret_buffer_leaves_nothing(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_buf buf = {NULL, 0, 0, 64, true};
+    use_heap(&env, &heap);
+    env.allocator.free_fn = free_zeros;
+    assert_true(psh_env_reserve(&env, &buf, 8));
+    memcpy(buf.data, "8 bytes!", 8);
+    buf.len = 3; /* what stood behind the end before is secret, too */
+    assert_true(psh_env_reserve(&env, &buf, 20));
+    assert_memory_equal(buf.data, "8 b", 3);
+    memset(buf.data, 's', buf.cap);
+    psh_env_release(&env, &buf);
+    psh_env_release(&env, &buf);
+    heap_is_empty(&heap);
+}
+
 /* Random appends and cuts, with memory failing now and then, beside a plain array. */
 static void a_buffer_holds_what_was_put_in(void **state)
 {
@@ -681,6 +709,7 @@ int main(void)
         cmocka_unit_test(a_buffer_doubles_up_to_its_max),
         cmocka_unit_test(over_half_of_max_comes_max),
         cmocka_unit_test(without_memory_the_content_stays),
+        cmocka_unit_test(a_secret_buffer_leaves_nothing),
         cmocka_unit_test(a_buffer_holds_what_was_put_in),
         cmocka_unit_test(text_is_cut_between_characters),
         cmocka_unit_test(cutting_takes_no_more_than_it_must),
