@@ -6,7 +6,7 @@
  *     ./demo --host H --port P --key K --channel C [--seconds S]
  *
  * Given a server program (tests/server), it starts that and subscribes to channels of each kind:
- * public, private and presence. A second client, the guest, comes to the presence
+ * public, private, presence and encrypted. A second client, the guest, comes to the presence
  * channel, waves and goes. Then it kills the server, starts it again and shows that everything
  * comes back; it exits with 0 only if every channel was joined anew, events came before and after,
  * and handling them allocated nothing. Given a host, it listens to one channel of any Pusher
@@ -39,7 +39,7 @@
 
 #define WARM_UP_MS    500  /* after connecting; then an event may not allocate any more */
 #define SHOW_EVERY_MS 1000 /* of a channel's events one line a second: the demo is to be read */
-#define MAX_CHANNELS  4
+#define MAX_CHANNELS  5
 #define PRESENCE      3 /* its place among them */
 #define STEPS         3 /* of the script: give back, kill, restart */
 
@@ -57,8 +57,11 @@ struct channel {
 static const struct {
     const char *name;
     int references;
-} channels_of_server[MAX_CHANNELS] = {
-    {"chat", 2}, {"weather", 1}, {"private-orders", 1}, {"presence-lobby", 1}};
+} channels_of_server[MAX_CHANNELS] = {{"chat", 2},
+                                      {"weather", 1},
+                                      {"private-orders", 1},
+                                      {"presence-lobby", 1},
+                                      {"private-encrypted-notes", 1}};
 
 static struct {
     pusher_client *client, *guest;
@@ -136,7 +139,7 @@ static void become_server(const char *program, const char *port, int output, pid
     dup2(output, STDOUT_FILENO);
     execl(program, program, "--port", port, "--key", "app-key", "--quiet", "--tick",
           "chat:message:100", "--tick", "weather:update:250", "--tick", "private-orders:order:400",
-          (char *)NULL);
+          "--tick", "private-encrypted-notes:note:400", (char *)NULL);
     perror(program);
     _exit(127);
 }
@@ -245,9 +248,9 @@ static void on_news(struct channel *channel, const pusher_event *event)
     if (strcmp(event->name, "pusher:subscription_succeeded") == 0) {
         channel->joined++;
         if (here > 0)
-            say("event", "%-14s %s, %u here", channel->name, event->name, here);
+            say("event", "%-23s %s, %u here", channel->name, event->name, here);
         else
-            say("event", "%-14s %s", channel->name, event->name);
+            say("event", "%-23s %s", channel->name, event->name);
         if (channel == &demo.channels[PRESENCE] && !demo.guest_came) pusher_connect(demo.guest);
         tell_joined();
     } else if (event->member != NULL) {
@@ -255,9 +258,9 @@ static void on_news(struct channel *channel, const pusher_event *event)
             demo.guest_came = true;
         else
             demo.guest_went = true;
-        say("event", "%-14s %s %s, %u here", channel->name, event->name, event->member->id, here);
+        say("event", "%-23s %s %s, %u here", channel->name, event->name, event->member->id, here);
     } else {
-        say("event", "%-14s %s %.100s", channel->name, event->name, event->data);
+        say("event", "%-23s %s %.100s", channel->name, event->name, event->data);
     }
 }
 
@@ -275,7 +278,7 @@ static void on_event(pusher_client *client, const pusher_event *event, void *use
     channel->events++;
     if (event->user_id != NULL) { /* a client event, and the server says whose */
         demo.guest_waved = true;
-        say("event", "%-14s %s %.60s  from %s", channel->name, event->name, event->data,
+        say("event", "%-23s %s %.60s  from %s", channel->name, event->name, event->data,
             event->user_id);
         return;
     }
@@ -284,9 +287,9 @@ static void on_event(pusher_client *client, const pusher_event *event, void *use
         return;
     }
     if (channel->not_shown == 0) {
-        say("event", "%-14s %s %.60s", channel->name, event->name, event->data);
+        say("event", "%-23s %s %.60s", channel->name, event->name, event->data);
     } else {
-        say("event", "%-14s %s %.60s  (+%u not shown)", channel->name, event->name, event->data,
+        say("event", "%-23s %s %.60s  (+%u not shown)", channel->name, event->name, event->data,
             (unsigned)channel->not_shown);
     }
     channel->shown_ms = now_ms;
