@@ -42,7 +42,7 @@ static void on_user_event(pusher_client *client, const pusher_event *event, void
     printf("to me: %s %s\n", event->name, event->data);
 }
 
-/* Named online or offline; data is {"name":"online","user_ids":["bob"]}. */
+/* Named online or offline; data holds "user_ids":["bob"]. First of all it says who is offline. */
 static void on_friends(pusher_client *client, const pusher_event *event, void *user_data)
 {
     (void)client, (void)user_data;
