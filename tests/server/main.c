@@ -2,14 +2,16 @@
  * pusher-server: the tests' server as a program, for `make demo`, the examples and curl.
  * See --help; server.h says what it does.
  */
-#include "server.h"
+#include "control.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { TICKS = 64 };
 
@@ -24,7 +26,9 @@ typedef struct program {
     server_options options;
     tick ticks[TICKS];
     size_t tick_count;
-    bool stall;
+    bool stall, control;
+    char *input; /* of --control, not yet taken */
+    size_t input_len, input_cap;
 } program;
 
 static const char usage[] =
@@ -34,10 +38,12 @@ static const char usage[] =
     "  --ipv6                listen on ::1 too\n"
     "  --key KEY             app-key\n"
     "  --secret SECRET       app-secret\n"
+    "  --master-key KEY      of encrypted channels, 32 bytes in base64\n"
     "  --path PREFIX         in front of /app/KEY\n"
     "  --origin ORIGIN       the only one allowed\n"
     "  --dialect NAME        pusher, soketi, reverb or sockudo\n"
-    "  --tick CH:EVENT:MS    publish {\"n\":1}, {\"n\":2} ... at that period; repeatable\n"
+    "  --tick CH:EVENT:MS    publish {\"n\":1}, {\"n\":2} ... at that period; repeatable;\n"
+    "                        sealed where the channel is an encrypted one\n"
     "  --activity-timeout S  seconds told to clients\n"
     "  --idle MS             silence after which the server pings or closes\n"
     "  --max-connections N   more are over quota\n"
@@ -45,6 +51,8 @@ static const char usage[] =
     "  --no-client-events    refuse them\n"
     "  --counts              send subscription counts\n"
     "  --check               POST /apps/APP/events must be signed\n"
+    "  --control             take commands on standard input, answer on standard output, end\n"
+    "                        with the input; control.h lists them\n"
     "  --quiet               do not print what clients send and get\n"
     "Misbehaviour, on every connection:\n"
     "  --stall               accept nothing, answer nothing\n"
@@ -137,7 +145,7 @@ static bool read_flag(program *p, const char *name)
     struct { const char *name; bool *flag; } const all[] = {
         {"--ipv6", &o->ipv6}, {"--no-client-events", &o->no_client_events},
         {"--counts", &o->subscription_count}, {"--check", &o->check_http},
-        {"--stall", &p->stall}};
+        {"--stall", &p->stall}, {"--control", &p->control}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (strcmp(name, all[i].name) == 0) {
             *all[i].flag = true;
@@ -185,15 +193,17 @@ static void read_option(program *p, const char *name, char *value)
     server_options *o = &p->options;
     struct { const char *name; const char **text; } const texts[] = {
         {"--key", &o->key}, {"--secret", &o->secret}, {"--path", &o->path},
-        {"--origin", &o->origin}};
+        {"--origin", &o->origin}, {"--master-key", &o->master_key}};
     struct { const char *name; uint32_t *number; } const numbers[] = {
         {"--activity-timeout", &o->activity_timeout}, {"--idle", &o->idle_ms},
         {"--max-connections", &o->max_connections}, {"--rate", &o->client_events_per_second}};
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         if (strcmp(name, texts[i].name) == 0) {
             *texts[i].text = value ? value : (complain(name, value), "");
             return;
         }
+    }
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         if (strcmp(name, numbers[i].name) == 0) {
             *numbers[i].number = count(name, value);
             return;
@@ -213,7 +223,6 @@ static void read_option(program *p, const char *name, char *value)
 static void read_arguments(program *p, int argc, char **argv)
 {
     p->options.port = 6001;
-    p->options.no_log = true; /* runs for days */
     p->options.trace = stderr;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0) {
@@ -224,6 +233,10 @@ static void read_arguments(program *p, int argc, char **argv)
             read_option(p, argv[i], argv[i + 1]); /* argv ends with NULL */
             i++;
         }
+    }
+    p->options.no_log = !p->control; /* it may run for days */
+    if (p->options.master_key && strlen(p->options.master_key) != 44) {
+        complain("--master-key", p->options.master_key);
     }
 }
 
@@ -246,7 +259,11 @@ static uint64_t run_ticks(program *p, server *s)
         if (now >= t->due_ms) {
             char data[32];
             snprintf(data, sizeof data, "{\"n\":%u}", ++t->n);
-            server_publish(s, t->channel, t->event, data);
+            if (strncmp(t->channel, "private-encrypted-", 18) == 0) {
+                server_publish_sealed(s, t->channel, t->event, data, NULL);
+            } else {
+                server_publish(s, t->channel, t->event, data);
+            }
             t->due_ms += t->period_ms;
             t->due_ms = t->due_ms > now ? t->due_ms : now + t->period_ms; /* after a suspend */
         }
@@ -265,25 +282,79 @@ static void run_until_signal(program *p, server *s, const sigset_t *ends)
     } while (got < 0 && (errno == EAGAIN || errno == EINTR));
 }
 
+/* ---- --control ---- */
+
+/* false at the end of the input */
+static bool read_input(program *p)
+{
+    if (p->input_cap - p->input_len < 65536) {
+        p->input_cap = p->input_cap * 2 + 131072;
+        p->input = realloc(p->input, p->input_cap);
+        if (!p->input) {
+            abort();
+        }
+    }
+    ssize_t n = read(STDIN_FILENO, p->input + p->input_len, 65536);
+    p->input_len += n > 0 ? (size_t)n : 0;
+    return n > 0 || (n < 0 && errno == EINTR);
+}
+
+static void run_lines(program *p, control *c)
+{
+    size_t at = 0;
+    char *end;
+    while ((end = memchr(p->input + at, '\n', p->input_len - at)) != NULL) {
+        char *line = p->input + at;
+        at = (size_t)(end - p->input) + 1;
+        *end = '\0';
+        control_line(c, line, stdout);
+    }
+    p->input_len -= at;
+    memmove(p->input, p->input + at, p->input_len);
+}
+
+/* A signal ends it too, with its usual effect: whoever holds our input has to clean up. */
+static void run_until_eof(program *p, control *c)
+{
+    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
+    bool open = true;
+    while (open) {
+        uint64_t ms = c->s ? run_ticks(p, c->s) : 3600000;
+        if (poll(&in, 1, (int)ms) > 0) {
+            open = read_input(p);
+            run_lines(p, c);
+        }
+    }
+    free(p->input);
+}
+
 int main(int argc, char **argv)
 {
     static program p;
     sigset_t ends;
     read_arguments(&p, argc, argv);
-    sigemptyset(&ends);
-    sigaddset(&ends, SIGTERM);
-    sigaddset(&ends, SIGINT);
-    sigprocmask(SIG_BLOCK, &ends, NULL); /* taken by sigtimedwait only */
-    server *s = server_start(&p.options);
-    if (!s) {
+    if (!p.control) {
+        sigemptyset(&ends);
+        sigaddset(&ends, SIGTERM);
+        sigaddset(&ends, SIGINT);
+        sigprocmask(SIG_BLOCK, &ends, NULL); /* taken by sigtimedwait only */
+    }
+    control c = {server_start(&p.options), p.options};
+    if (!c.s) {
         fprintf(stderr, "pusher-server: port %u: %s\n", (unsigned)p.options.port,
                 strerror(errno));
         return 1;
     }
-    server_stall(s, p.stall);
-    printf("listening on 127.0.0.1:%u\n", (unsigned)server_port(s));
+    server_stall(c.s, p.stall);
+    printf("listening on 127.0.0.1:%u\n", (unsigned)server_port(c.s));
     fflush(stdout);
-    run_until_signal(&p, s, &ends);
-    server_stop(s, SERVER_STOP_DIALECT);
+    if (p.control) {
+        run_until_eof(&p, &c);
+    } else {
+        run_until_signal(&p, c.s, &ends);
+    }
+    if (c.s) {
+        server_stop(c.s, SERVER_STOP_DIALECT);
+    }
     return 0;
 }

@@ -7,6 +7,7 @@
  * through wslay too, except those that it rightly refuses to make.
  */
 #include "server.h"
+#include "seal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -502,6 +503,39 @@ static void accept_key(const char *key, char out[32])
     buf_free(&text);
 }
 
+/* 32 bytes of base64; false when it is anything else */
+static bool read_key(unsigned char key[32], const char *base64)
+{
+    unsigned char raw[33];
+    size_t n = 0;
+    bool good = mbedtls_base64_decode(raw, sizeof raw, &n, (const unsigned char *)base64,
+                                      strlen(base64)) == 0 && n == 32;
+    if (good) {
+        memcpy(key, raw, 32);
+    }
+    return good;
+}
+
+static void add_base64(buf *out, const void *bytes, size_t len)
+{
+    size_t cap = len / 3 * 4 + 5, n = 0;
+    unsigned char *text = grow(NULL, cap);
+    mbedtls_base64_encode(text, cap, &n, bytes, len);
+    buf_add(out, text, n);
+    free(text);
+}
+
+/* The key of an encrypted channel: SHA-256 of its name and the master key */
+static void channel_key(unsigned char key[32], const char *chan, const unsigned char master[32])
+{
+    buf text = {0};
+    buf_text(&text, chan);
+    buf_add(&text, master, 32);
+    mbedtls_md(mbedtls_md_info_from_type(MBEDTLS_MD_SHA256),
+               (const unsigned char *)text.at, text.len, key);
+    buf_free(&text);
+}
+
 /* ---- state ---- */
 
 typedef enum phase {
@@ -540,7 +574,10 @@ typedef struct conn {
     uint8_t message_opcode;
     buf control;
     uint64_t answer_ms, establish_ms, write_ms, drain_ms, idle_ms; /* 0: not running      */
+    uint64_t late_ms;
     char *answer;          /* the delayed 101                                            */
+    char *late;            /* the delayed answer to a request for authorization          */
+    bool close_after_late; /* ... after which the connection ends                        */
     uint32_t texts_sent;
     uint64_t rate_start_ms;
     uint32_t rate_count;
@@ -572,6 +609,7 @@ struct server {
     uint16_t port;
     server_options o;
     char *key, *secret, *path, *origin;
+    unsigned char master[32];
     server_faults faults;
     uint32_t faults_left; /* 0: for good */
     conn **conns;
@@ -607,7 +645,7 @@ static void wake(server *s)
 static const char *log_name(server_log_kind kind)
 {
     static const char *const names[] = {"?", "accept", "request", "http", "text", "binary",
-                                        "ping", "pong", "close", "fin", "reset", "VIOLATION"};
+                                        "ping", "pong", "close", "fin", "reset", "VIOLATION", "form"};
     return names[kind];
 }
 
@@ -1349,6 +1387,17 @@ static bool check_name(conn *c, const char *name)
     return false;
 }
 
+/* pusher.com: who has signed in needs no channel_data. */
+static void user_as_member(const conn *c, sub *m)
+{
+    span data = json_whole(c->user_data, strlen(c->user_data));
+    span info = json_get(data, "user_info");
+    buf id = {0};
+    json_quote(&id, c->user, strlen(c->user), false);
+    m->id = id.at;
+    m->info = info.at ? copy_bytes(info.at, info.len) : NULL;
+}
+
 /* Reads the member out of channel_data. false: the server has already said what is wrong. */
 static bool read_member(conn *c, const request *r, sub *m)
 {
@@ -1357,6 +1406,10 @@ static bool read_member(conn *c, const request *r, sub *m)
     span data = json_whole(text, strlen(text)), id = json_get(data, "user_id");
     span info = json_get(data, "user_info");
     buf canon = {0};
+    if (!r->channel_data && c->user && s->o.dialect == SERVER_PUSHER) {
+        user_as_member(c, m);
+        return true;
+    }
     if (id.at && (*id.at == '"' || *id.at == '-' || (*id.at >= '0' && *id.at <= '9'))) {
         json_again(&canon, id, is_php(s));
         m->id = canon.at;
@@ -2505,43 +2558,136 @@ static char *form_value(const char *body, const char *name)
     return out.at;
 }
 
-static void add_member(buf *text, buf *extra, const char *user, const char *name)
+/* HTTP allows more than one request on a connection; the client or a fault can forbid it. */
+static bool keeps_alive(const conn *c, const char *head)
 {
-    buf data = {0};
-    bool presence = strcmp(name, "channel_data") == 0;
-    buf_text(&data, presence ? "{\"user_id\":" : "{\"id\":");
-    json_quote(&data, user, strlen(user), false);
-    buf_text(&data, presence ? ",\"user_info\":{}}" : "}");
-    buf_format(text, ":%s", data.at);
+    return !c->faults.auth_close && !header_has(head, "Connection", "close");
+}
+
+static void add_chunks(buf *out, const char *body, size_t len)
+{
+    for (size_t at = 0; at < len; at += 7) {
+        size_t n = len - at < 7 ? len - at : 7;
+        buf_format(out, "%zx\r\n%.*s\r\n", n, (int)n, body + at);
+    }
+    buf_text(out, "0\r\n\r\n");
+}
+
+static char *auth_answer(const conn *c, const char *body, bool alive)
+{
+    const server_faults *f = &c->faults;
+    int status = f->auth_status ? f->auth_status : 200;
+    buf out = {0};
+    body = *f->auth_body ? f->auth_body : f->auth_status ? "Forbidden" : body;
+    buf_format(&out, "HTTP/1.1 %d %s\r\nContent-Type: application/json\r\nConnection: %s\r\n",
+               status, status == 200 ? "OK" : "As asked", alive ? "keep-alive" : "close");
+    if (*f->auth_location) {
+        buf_format(&out, "Location: %s\r\n", f->auth_location);
+    }
+    if (f->auth_chunked) {
+        buf_text(&out, "Transfer-Encoding: chunked\r\n\r\n");
+        add_chunks(&out, body, strlen(body));
+    } else {
+        buf_format(&out, "Content-Length: %zu\r\n\r\n%s", strlen(body), body);
+    }
+    return out.at;
+}
+
+static void send_late(conn *c)
+{
+    c->late_ms = 0;
+    c->at = PHASE_HEAD;
+    buf_text(&c->out, c->late);
+    free(c->late);
+    c->late = NULL;
+    if (c->close_after_late) {
+        end_connection(c);
+    }
+}
+
+/* Now, later or never, as the faults say. Until then no further request is read. */
+static void auth_reply(conn *c, const char *head, const char *body)
+{
+    bool alive = keeps_alive(c, head);
+    c->at = PHASE_WAIT;
+    if (c->faults.never_auth) {
+        return;
+    }
+    c->late = auth_answer(c, body, alive);
+    c->close_after_late = !alive;
+    if (c->faults.auth_delay_ms) {
+        c->late_ms = clock_ms() + c->faults.auth_delay_ms;
+    } else {
+        send_late(c);
+    }
+}
+
+/* ":" and the data to the text that is signed, and the data as a member of the answer */
+static void add_signed(buf *text, buf *extra, const char *name, const char *data)
+{
+    buf_format(text, ":%s", data);
     buf_format(extra, ",\"%s\":", name);
-    json_quote(extra, data.at, data.len, false);
+    json_quote(extra, data, strlen(data), false);
+}
+
+static void add_user(buf *text, buf *extra, const char *body, const char *name, const char *id)
+{
+    bool presence = strcmp(name, "channel_data") == 0;
+    char *whole = form_value(body, name), *user = form_value(body, "user_id");
+    buf data = {0};
+    if (whole) {
+        buf_text(&data, whole);
+    } else {
+        buf_text(&data, presence ? "{\"user_id\":" : "{\"id\":");
+        json_quote(&data, user ? user : id, strlen(user ? user : id), false);
+        buf_text(&data, presence ? ",\"user_info\":{}}" : "}");
+    }
+    add_signed(text, extra, name, data.at);
     buf_free(&data);
+    free(whole);
+    free(user);
+}
+
+static void add_shared_secret(buf *extra, const conn *c, const char *chan)
+{
+    unsigned char key[256] = {0};
+    size_t n = c->faults.auth_secret_bytes ? c->faults.auth_secret_bytes : 32;
+    if (c->faults.auth_no_secret) {
+        return;
+    }
+    channel_key(key, chan, c->s->master);
+    buf_text(extra, ",\"shared_secret\":\"");
+    add_base64(extra, key, n < sizeof key ? n : sizeof key);
+    buf_text(extra, "\"");
 }
 
 /* What an application's own server answers to its clients. */
-static void post_auth(conn *c, const char *body, bool user_auth)
+static void post_auth(conn *c, const char *head, const char *body, bool user_auth)
 {
     char *id = form_value(body, "socket_id"), *chan = form_value(body, "channel_name");
-    char *user = form_value(body, "user_id"), hex[65];
+    char hex[65];
     buf text = {0}, extra = {0}, reply = {0};
+    log_add(c, SERVER_LOG_FORM, 0, body, strlen(body));
     buf_add(&extra, "", 0);
     if (!id || (!user_auth && !chan)) {
+        violation(c, "request for authorization without socket_id or channel_name");
         http_reply(c, 400, "Bad Request", "{}");
     } else {
         buf_format(&text, "%s:%s", id, user_auth ? ":user:" : chan);
-        if (user_auth || is_presence(chan)) {
-            add_member(&text, &extra, user ? user : id, user_auth ? "user_data" : "channel_data");
+        if (user_auth || (is_presence(chan) && !c->faults.auth_no_data)) {
+            add_user(&text, &extra, body, user_auth ? "user_data" : "channel_data", id);
+        } else if (starts(chan, "private-encrypted-")) {
+            add_shared_secret(&extra, c, chan);
         }
         hmac_hex(c->s->secret, text.at, text.len, hex);
         buf_format(&reply, "{\"auth\":\"%s:%s\"%s}", c->s->key, hex, extra.at);
-        http_reply(c, 200, "OK", reply.at);
+        auth_reply(c, head, reply.at);
     }
     buf_free(&text);
     buf_free(&extra);
     buf_free(&reply);
     free(id);
     free(chan);
-    free(user);
 }
 
 static void post(conn *c, const char *head, char *target, const char *body, size_t len)
@@ -2557,9 +2703,9 @@ static void post(conn *c, const char *head, char *target, const char *body, size
     if (starts(target, "/apps/")) {
         post_apps(c, target, query, body, len);
     } else if (strcmp(target, "/pusher/auth") == 0) {
-        post_auth(c, copy, false);
+        post_auth(c, head, copy, false);
     } else if (strcmp(target, "/pusher/user-auth") == 0) {
-        post_auth(c, copy, true);
+        post_auth(c, head, copy, true);
     } else {
         http_reply(c, 404, "Not Found", "");
     }
@@ -2588,6 +2734,10 @@ static void answer_request(conn *c, const char *head, size_t head_len)
         http_reply(c, 413, "Payload Too Large", "");
     } else if (have >= want) {
         post(c, head, target, c->in.at + head_len, want);
+        if (c->at < PHASE_FLUSH) { /* what follows is another request */
+            c->in.len -= head_len + want;
+            memmove(c->in.at, c->in.at + head_len + want, c->in.len + 1);
+        }
     }
 }
 
@@ -2604,6 +2754,16 @@ static void head_in(conn *c)
     char *head = copy_bytes(c->in.at, len + 2);
     answer_request(c, head, len + 4);
     free(head);
+}
+
+/* Requests that came together, one after the other. */
+static void heads_in(conn *c)
+{
+    size_t before;
+    do {
+        before = c->in.len;
+        head_in(c);
+    } while (c->at == PHASE_HEAD && c->in.len < before && c->in.len > 0);
 }
 
 /* ---- the loop ---- */
@@ -2623,7 +2783,7 @@ static void gone(conn *c, bool reset)
 static void bytes_in(conn *c)
 {
     if (c->at == PHASE_HEAD) {
-        head_in(c);
+        heads_in(c);
     }
     if (c->upgraded) {
         frames_in(c);
@@ -2728,6 +2888,10 @@ static void timers(conn *c, uint64_t now)
         send_answer(c);
         frames_in(c);
     }
+    if (c->late_ms && now >= c->late_ms) {
+        send_late(c);
+        bytes_in(c);
+    }
     if (c->establish_ms && now >= c->establish_ms) {
         c->establish_ms = 0;
         establish(c);
@@ -2760,6 +2924,7 @@ static void conn_free(conn *c)
     free(c->user);
     free(c->user_data);
     free(c->answer);
+    free(c->late);
     free(c->flood_channel);
     free(c->flood_event);
     buf_free(&c->flood_frame);
@@ -2820,6 +2985,7 @@ static uint64_t next_timer(const conn *c, uint64_t now)
     uint64_t first = UINT64_MAX;
     sooner(&first, c->at == PHASE_WAIT ? c->answer_ms : 0);
     sooner(&first, c->establish_ms);
+    sooner(&first, c->late_ms);
     sooner(&first, pending(c) && c->write_ms > now ? c->write_ms : 0); /* past: POLLOUT */
     sooner(&first, c->at == PHASE_DRAIN ? c->drain_ms : 0);
     sooner(&first, watches_idle(c) ? c->idle_ms + idle_limit(c->s) : 0);
@@ -3031,6 +3197,12 @@ static server *server_make(const server_options *o)
     s->port = o->port;
     s->key = copy_text(o->key ? o->key : "app-key");
     s->secret = copy_text(o->secret ? o->secret : "app-secret");
+    for (unsigned char i = 0; i < sizeof s->master; i++) {
+        s->master[i] = i;
+    }
+    if (o->master_key && !read_key(s->master, o->master_key)) {
+        abort(); /* a mistake of the test */
+    }
     s->path = copy_text(o->path);
     s->origin = copy_text(o->origin);
     s->wake[0] = s->wake[1] = s->listener[0] = s->listener[1] = -1;
@@ -3138,6 +3310,49 @@ void server_publish(server *s, const char *chan, const char *event, const char *
     pthread_mutex_lock(&s->lock);
     publish(s, chan, event, data_text, strlen(data_text), NULL);
     unlock_and_wake(s);
+}
+
+/* {"ciphertext":..,"nonce":..} of a text */
+static void sealed_text(buf *out, server *s, const char *chan, const char *text,
+                        const unsigned char master[32])
+{
+    unsigned char key[32], nonce[SEAL_NONCE];
+    size_t len = strlen(text);
+    unsigned char *box = grow(NULL, SEAL_TAG + len);
+    for (size_t i = 0; i < sizeof nonce; i++) {
+        nonce[i] = (unsigned char)next_random(s);
+    }
+    channel_key(key, chan, master);
+    seal_box(box, text, len, nonce, key);
+    buf_text(out, "{\"ciphertext\":\"");
+    add_base64(out, box, SEAL_TAG + len);
+    buf_text(out, "\",\"nonce\":\"");
+    add_base64(out, nonce, sizeof nonce);
+    buf_text(out, "\"}");
+    free(box);
+}
+
+void server_publish_sealed(server *s, const char *chan, const char *event, const char *data_text,
+                           const char *master_key)
+{
+    unsigned char other[32];
+    buf text = {0};
+    if (master_key && !read_key(other, master_key)) {
+        abort(); /* a mistake of the test */
+    }
+    pthread_mutex_lock(&s->lock);
+    sealed_text(&text, s, chan, data_text, master_key ? other : s->master);
+    publish(s, chan, event, text.at, text.len, NULL);
+    unlock_and_wake(s);
+    buf_free(&text);
+}
+
+bool server_set_master_key(server *s, const char *base64)
+{
+    pthread_mutex_lock(&s->lock);
+    bool good = read_key(s->master, base64);
+    pthread_mutex_unlock(&s->lock);
+    return good;
 }
 
 void server_publish_raw(server *s, const char *chan, const char *json)

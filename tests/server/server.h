@@ -28,7 +28,9 @@
  *
  * HTTP, on the same port: POST /apps/APP/events with {"name", "channel" or "channels", "data",
  * "socket_id"} publishes and answers {}; POST /pusher/auth and /pusher/user-auth (form-encoded
- * socket_id, channel_name, user_id) sign, as an application's own server would.
+ * socket_id, channel_name) sign, as an application's own server would, for the user in the field
+ * user_id, or with the member or user that channel_data or user_data holds as JSON. An encrypted
+ * channel is given its shared_secret, and server_publish_sealed() seals for it.
  *
  *     curl -d '{"name":"greeting","channel":"news","data":"{}"}' 127.0.0.1:6001/apps/app/events
  */
@@ -109,6 +111,17 @@ typedef struct server_faults {
     bool refuse_subscriptions;    /* the dialect's answer to a bad signature                     */
     bool never_pong;              /* neither pusher:pong nor WebSocket pong                      */
     bool ignore_close;            /* no answer to the client's close frame, no FIN               */
+    /* Answering POST /pusher/auth and /pusher/user-auth. */
+    int auth_status;              /* this status instead of 200 ...                              */
+    char auth_location[128];      /* ... with this Location                                      */
+    char auth_body[256];          /* this body instead of the signature                          */
+    size_t auth_secret_bytes;     /* shared_secret of so many bytes                              */
+    bool auth_no_secret;          /* no shared_secret                                            */
+    bool auth_no_data;            /* no channel_data: the member is the signed-in user           */
+    uint32_t auth_delay_ms;       /* wait before the answer                                      */
+    bool never_auth;              /* read the request, say nothing                               */
+    bool auth_chunked;            /* Transfer-Encoding: chunked, in pieces of 7 bytes            */
+    bool auth_close;              /* close after each answer                                     */
     /* Framing of text messages. */
     size_t fragment;              /* frames of at most this many payload bytes                   */
     bool empty_final;             /* one non-final frame, then an empty continuation (ipe)       */
@@ -127,6 +140,7 @@ typedef struct server_options { /* zero means default everywhere; strings are co
     uint16_t port;                /* 0: any free one                                             */
     bool ipv6;                    /* listen on ::1 too, same port                                */
     const char *key, *secret;     /* app-key, app-secret                                         */
+    const char *master_key;       /* of encrypted channels, base64; the bytes 0, 1 ... 31        */
     const char *path;             /* prefix of /app/KEY; none                                    */
     const char *origin;           /* the only Origin allowed; any                                */
     server_dialect dialect;
@@ -163,6 +177,12 @@ void server_stall(server *s, bool on);
 /* data_text becomes a JSON string on the wire, escaped as the dialect escapes. A channel
    "#server-to-user-ID" reaches every connection signed in as ID. Cache channels keep it. */
 void server_publish(server *s, const char *channel, const char *event, const char *data_text);
+/* The same as an application's own server does it for an encrypted channel: data_text is sealed
+   under the channel's key. master_key: another than the server's (base64), or NULL. */
+void server_publish_sealed(server *s, const char *channel, const char *event,
+                           const char *data_text, const char *master_key);
+/* From now on; base64 of 32 bytes. false: it is not, and nothing has changed. */
+bool server_set_master_key(server *s, const char *base64);
 /* One text message as it is, to the subscribers of a channel or to every connection (NULL). */
 void server_publish_raw(server *s, const char *channel, const char *json);
 /* count events as fast as the subscribers' sockets take them; data_text NULL: {"n":1}, ... */
@@ -197,7 +217,8 @@ typedef enum server_log_kind {
     SERVER_LOG_CLOSE,      /* code (1005: none) and text: reason                      */
     SERVER_LOG_FIN,        /* the client closed its side                              */
     SERVER_LOG_RESET,      /* the client reset the connection                         */
-    SERVER_LOG_VIOLATION   /* text: what no correct client sends                      */
+    SERVER_LOG_VIOLATION,  /* text: what no correct client sends                      */
+    SERVER_LOG_FORM        /* text: the body of a request for authorization           */
 } server_log_kind;
 
 typedef struct server_log_entry {
