@@ -3,7 +3,8 @@
  * server that is wrong makes every test on top of it wrong. Each dialect's shapes are compared
  * as whole messages with what the real servers were seen to send.
  */
-#include "server.h"
+#include "control.h"
+#include "seal.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -1274,7 +1275,7 @@ static char *http(server *s, const char *path, const char *body)
     peer p = peer_open(server_port(s));
     char text[1024];
     int n = snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %zu\r\n"
-                     "\r\n%s", path, strlen(body), body);
+                     "Connection: close\r\n\r\n%s", path, strlen(body), body);
     peer_write(&p, text, (size_t)n);
     while (peer_read(&p, PATIENCE_MS)) {
     }
@@ -1356,6 +1357,305 @@ static void test_http_auth(void **state)
     server_stop(s, SERVER_STOP_DIALECT);
 }
 
+static void test_auth_data(void **state)
+{
+    (void)state;
+    server *s = start(SERVER_PUSHER);
+    char want[256], hex[65];
+    server_sign(s, "1.2:presence-a:{\"user_id\":7}", hex);
+    snprintf(want, sizeof want, "{\"auth\":\"app-key:%s\",\"channel_data\":"
+             "\"{\\\"user_id\\\":7}\"}", hex);
+    expect_http(s, "/pusher/auth", "socket_id=1.2&channel_name=presence-a&user_id=u&"
+                "channel_data=%7B%22user_id%22%3A7%7D", "HTTP/1.1 200 ", want);
+    server_sign(s, "1.2::user::{}", hex);
+    snprintf(want, sizeof want, "{\"auth\":\"app-key:%s\",\"user_data\":\"{}\"}", hex);
+    expect_http(s, "/pusher/user-auth", "socket_id=1.2&user_data=%7B%7D", "HTTP/1.1 200 ", want);
+    assert_int_equal(server_log_count(s, SERVER_LOG_FORM, "user_data=%7B%7D"), 1);
+    assert_int_equal(server_count(s).violations, 0);
+    expect_http(s, "/pusher/auth", "socket_id=1.2", "HTTP/1.1 400 ", "{}");
+    assert_int_equal(server_count(s).violations, 1);
+    server_stop(s, SERVER_STOP_DIALECT);
+}
+
+/* The protocol's own vectors: master key 0, 1 .. 31, nonce 0x40 .. 0x57. */
+static void test_seal_vectors(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *hex; } boxes[] = {
+        {"{\"hello\":\"world\"}", "04eac6f9b74ce3383020a735e52a3b8a35a51b2f8ce5460dd7b6f1e5793f793a"
+         "9e"},
+        {"plain text", "5c579214b9143c7f1d514d3a7eecb1303eeb12238ea95d4a95e0"},
+        {"", "8ec946d4171bbc1b13a852adfa2ae6aa"}};
+    /* SHA-256("private-encrypted-test" and the master key) */
+    static const unsigned char key[32] = {
+        0xe6, 0xc8, 0xc7, 0xf5, 0x2d, 0xbf, 0xa8, 0x60, 0x10, 0x2a, 0x31, 0x10, 0x30, 0x15, 0x06,
+        0xf5, 0xb2, 0x06, 0x35, 0xdf, 0x3b, 0x2b, 0xb6, 0x55, 0xf5, 0x21, 0xe0, 0xda, 0xb8, 0x0a,
+        0x8a, 0x57};
+    unsigned char nonce[SEAL_NONCE], box[64];
+    for (unsigned char i = 0; i < sizeof nonce; i++) {
+        nonce[i] = (unsigned char)(0x40 + i);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        char hex[129] = "";
+        size_t len = strlen(boxes[i].text);
+        seal_box(box, boxes[i].text, len, nonce, key);
+        for (size_t k = 0; k < SEAL_TAG + len; k++) {
+            snprintf(hex + 2 * k, 3, "%02x", box[k]);
+        }
+        assert_string_equal(hex, boxes[i].hex);
+    }
+}
+
+static void test_encrypted(void **state)
+{
+    (void)state;
+    static const char form[] = "socket_id=1.2&channel_name=private-encrypted-test";
+    static const char ones[] = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
+    static const char quoted[] = "\"data\":\"{\\\"ciphertext\\\":\\\"";
+    static frame f, again;
+    server_faults faults = {0};
+    server *s = start(SERVER_PUSHER);
+    expect_http(s, "/pusher/auth", form, "HTTP/1.1 200 ",
+                "\"shared_secret\":\"5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc=\"}");
+    peer p = connected(s, SERVER_PUSHER);
+    say_subscribe(&p, s, "private-encrypted-test", NULL);
+    expect_part(&p, "subscription_succeeded");
+    server_publish_sealed(s, "private-encrypted-test", "e", "{}", NULL);
+    server_publish_sealed(s, "private-encrypted-test", "e", "{}", NULL);
+    assert_true(peer_frame(&p, &f, PATIENCE_MS) && peer_frame(&p, &again, PATIENCE_MS));
+    const char *at = strstr(f.text, quoted);
+    assert_non_null(at);
+    at += strlen(quoted);
+    assert_int_equal(strcspn(at, "\\"), 24); /* 18 bytes in base64 */
+    assert_non_null(strstr(at, "\\\",\\\"nonce\\\":\\\""));
+    assert_int_not_equal(strcmp(f.text, again.text), 0); /* another nonce each time */
+    assert_false(server_set_master_key(s, "AAAA"));
+    assert_true(server_set_master_key(s, ones));
+    expect_http(s, "/pusher/auth", form, "HTTP/1.1 200 ",
+                "\"shared_secret\":\"xy37y/e/AAbtohwLl0tkS7+OKqWU5VpykIcryEzlhTE=\"}");
+    faults.auth_secret_bytes = 31;
+    server_set_faults(s, &faults, 1);
+    expect_http(s, "/pusher/auth", form, "HTTP/1.1 200 ",
+                "\"shared_secret\":\"xy37y/e/AAbtohwLl0tkS7+OKqWU5VpykIcryEzlhQ==\"}");
+    faults.auth_no_secret = true;
+    server_set_faults(s, &faults, 1);
+    char *answer = http(s, "/pusher/auth", form);
+    assert_null(strstr(answer, "shared_secret"));
+    free(answer);
+    end(s, &p);
+}
+
+static void say_auth(peer *p, const char *more)
+{
+    char text[256];
+    int n = snprintf(text, sizeof text, "POST /pusher/auth HTTP/1.1\r\nHost: a\r\n%s"
+                     "Content-Length: 34\r\n\r\nsocket_id=1.2&channel_name=private", more);
+    peer_write(p, text, (size_t)n - 1);
+    peer_write(p, text + n - 1, 1);
+}
+
+static void expect_auth(peer *p, const char *in_head, const char *body)
+{
+    char *head = peer_head(p);
+    if (!strstr(head, in_head)) {
+        fail_msg("expected %s in %s", in_head, head);
+    }
+    free(head);
+    while (p->len < strlen(body) && peer_read(p, PATIENCE_MS)) {
+    }
+    assert_memory_equal(p->in, body, strlen(body));
+    peer_take(p, strlen(body));
+}
+
+static void test_auth_keeps_alive(void **state)
+{
+    (void)state;
+    server *s = start(SERVER_PUSHER);
+    peer p = peer_open(server_port(s));
+    char hex[65], want[128];
+    server_sign(s, "1.2:private", hex);
+    snprintf(want, sizeof want, "{\"auth\":\"app-key:%s\"}", hex);
+    say_auth(&p, "");
+    expect_auth(&p, "Connection: keep-alive\r\n", want);
+    say_auth(&p, ""); /* two at once */
+    say_auth(&p, "");
+    expect_auth(&p, "Connection: keep-alive\r\n", want);
+    expect_auth(&p, "HTTP/1.1 200 OK\r\n", want);
+    say_auth(&p, "Connection: close\r\n");
+    expect_auth(&p, "Connection: close\r\n", want);
+    expect_end(&p, false);
+    assert_int_equal(server_count(s).accepted, 1);
+    assert_int_equal(server_log_count(s, SERVER_LOG_FORM, NULL), 4);
+    end(s, &p);
+}
+
+static void test_auth_faults(void **state)
+{
+    (void)state;
+    server_faults f = {0};
+    f.auth_status = 302;
+    strcpy(f.auth_location, "http://127.0.0.1/x");
+    server *s = start_with(&f);
+    peer p = peer_open(server_port(s));
+    say_auth(&p, "");
+    expect_auth(&p, "HTTP/1.1 302 As asked\r\n", "Forbidden");
+    memset(&f, 0, sizeof f);
+    f.auth_chunked = true;
+    f.auth_delay_ms = 2 * QUIET_MS;
+    strcpy(f.auth_body, "twelve bytes");
+    server_set_faults_now(s, &f);
+    say_auth(&p, "");
+    say_auth(&p, ""); /* waits for the first one's answer */
+    expect_silence(&p);
+    expect_auth(&p, "Transfer-Encoding: chunked\r\n", "7\r\ntwelve \r\n5\r\nbytes\r\n0\r\n\r\n");
+    expect_silence(&p);
+    expect_auth(&p, "HTTP/1.1 200 OK\r\n", "7\r\ntwelve \r\n5\r\nbytes\r\n0\r\n\r\n");
+    memset(&f, 0, sizeof f);
+    f.auth_close = true;
+    server_set_faults_now(s, &f);
+    say_auth(&p, "");
+    expect_auth(&p, "Connection: close\r\n", "{\"auth\":\"app-key:");
+    while (peer_read(&p, PATIENCE_MS)) {
+    }
+    assert_true(p.eof && !p.reset);
+    peer_free(&p);
+    f.never_auth = true;
+    server_set_faults(s, &f, 1);
+    p = peer_open(server_port(s));
+    say_auth(&p, "");
+    expect_silence(&p);
+    end(s, &p);
+}
+
+/* pusher.com: a member without channel_data is the signed-in user. */
+static void test_presence_of_user(void **state)
+{
+    (void)state;
+    server_faults f = {0};
+    f.auth_no_data = true;
+    server *s = start_with(&f);
+    char text[512], hex[65];
+    char *answer = http(s, "/pusher/auth", "socket_id=1.2&channel_name=presence-a");
+    assert_null(strstr(answer, "channel_data"));
+    free(answer);
+    peer p = connected(s, SERVER_PUSHER);
+    say_subscribe(&p, s, "presence-a", NULL);
+    expect_part(&p, "Invalid channel_data");
+    snprintf(text, sizeof text, "%s::user::{\"id\":\"u\",\"user_info\":{\"n\":1}}", p.id);
+    server_sign(s, text, hex);
+    snprintf(text, sizeof text, "{\"event\":\"pusher:signin\",\"data\":{\"auth\":\"app-key:%s\","
+             "\"user_data\":\"{\\\"id\\\":\\\"u\\\",\\\"user_info\\\":{\\\"n\\\":1}}\"}}", hex);
+    peer_say(&p, text);
+    expect_part(&p, "signin_success");
+    say_subscribe(&p, s, "presence-a", NULL);
+    expect_part(&p, "{\\\"presence\\\":{\\\"ids\\\":[\\\"u\\\"],\\\"hash\\\":{\\\"u\\\":{\\\"n\\\":1}}");
+    end(s, &p);
+}
+
+/* ---- the server's functions as lines of text ---- */
+
+static void expect_answer(control *c, const char *line, const char *want)
+{
+    char copy[512], answer[8192] = "";
+    FILE *to = fmemopen(answer, sizeof answer, "w");
+    assert_non_null(to);
+    snprintf(copy, sizeof copy, "%s", line);
+    control_line(c, copy, to);
+    fclose(to);
+    assert_string_equal(answer, want);
+}
+
+static void test_control(void **state)
+{
+    (void)state;
+    server_options o = {0};
+    control c = {server_start(&o), o};
+    peer p = subscribed(c.s, SERVER_PUSHER);
+    expect_answer(&c, "subscribers ch 1", "ok\n");
+    expect_answer(&c, "subscribers ch 2 1", "no 1\n");
+    expect_answer(&c, "connections 1", "ok\n");
+    expect_answer(&c, "publish ch two%20words {\"a\": \"50%25%0A%zz%\"}", "ok\n");
+    expect_text(&p, "{\"event\":\"two words\",\"data\":\"{\\\"a\\\": \\\"50%\\n%zz%\\\"}\","
+                "\"channel\":\"ch\"}");
+    expect_answer(&c, "publish ch empty", "ok\n");
+    expect_text(&p, "{\"event\":\"empty\",\"data\":\"\",\"channel\":\"ch\"}");
+    expect_answer(&c, "seal ch e x", "ok\n");
+    expect_part(&p, "ciphertext");
+    expect_answer(&c, "raw ch {\"to\": \"ch\"}", "ok\n");
+    expect_text(&p, "{\"to\": \"ch\"}");
+    expect_answer(&c, "raw other {}", "ok\n");
+    expect_answer(&c, "raw - {}", "ok\n");
+    expect_text(&p, "{}");
+    expect_answer(&c, "bytes %81%02{}%81%01%00", "ok\n");
+    expect_text(&p, "{}");
+    static frame f;
+    assert_true(peer_frame(&p, &f, PATIENCE_MS));
+    assert_int_equal(f.len, 1);
+    expect_answer(&c, "ping hey", "ok\n");
+    assert_true(peer_frame(&p, &f, PATIENCE_MS));
+    assert_int_equal(f.first, 0x89);
+    expect_answer(&c, "error 4301 - not so fast", "ok\n");
+    expect_text(&p, "{\"event\":\"pusher:error\",\"data\":{\"code\":4301,\"message\":"
+                "\"not so fast\"}}");
+    expect_answer(&c, "flood ch f 1", "ok\n");
+    expect_part(&p, "{\\\"n\\\":1}");
+    expect_answer(&c, "bad-frame 1", "ok\n");
+    assert_true(peer_frame(&p, &f, PATIENCE_MS));
+    assert_int_equal(f.first, 0x82);
+    expect_answer(&c, "wait text 1 subscribe", "ok\n");
+    expect_answer(&c, "wait nothing 1", "no no such kind\n");
+    expect_answer(&c, "log 2", "ok [{\"kind\":\"text\",\"connection\":1,\"code\":0,\"text\":"
+                  "\"{\\u0022event\\u0022:\\u0022pusher:subscribe\\u0022,\\u0022data\\u0022:"
+                  "{\\u0022channel\\u0022:\\u0022ch\\u0022}}\"}]\n");
+    expect_answer(&c, "log 3", "ok []\n");
+    expect_answer(&c, "close 4100 so%20long then", "ok\n");
+    expect_close(&p, 4100, "so long then");
+    peer_free(&p);
+    server_stop(c.s, SERVER_STOP_DIALECT);
+}
+
+static void test_control_of_faults(void **state)
+{
+    (void)state;
+    server_options o = {0};
+    control c = {server_start(&o), o};
+    expect_answer(&c, "faults 1 http_status=503 http_reason=Not%20now", "ok\n");
+    peer p = peer_open(server_port(c.s));
+    peer_request(&p, usual_target, "");
+    char *head = peer_head(&p);
+    assert_int_equal(strncmp(head, "HTTP/1.1 503 Not now\r\n", 22), 0);
+    free(head);
+    peer_free(&p);
+    p = connected(c.s, SERVER_PUSHER);
+    expect_answer(&c, "faults-now never_pong=1 fragment=3", "ok\n");
+    peer_say(&p, "{\"event\":\"pusher:ping\"}");
+    expect_silence(&p);
+    expect_answer(&c, "faults-now", "ok\n");
+    peer_say(&p, "{\"event\":\"pusher:ping\"}");
+    expect_part(&p, "pong");
+    expect_answer(&c, "faults 0 no_such_fault=1", "no no such fault\n");
+    expect_answer(&c, "faults 0 auth_location=0123456789012345678901234567890123456789012345678901"
+                  "234567890123456789012345678901234567890123456789012345678901234567890123456789",
+                  "no no such fault\n");
+    expect_answer(&c, "stall on", "ok\n");
+    peer_say(&p, "{\"event\":\"pusher:ping\"}");
+    expect_silence(&p);
+    expect_answer(&c, "stall off", "ok\n");
+    expect_part(&p, "pong");
+    uint16_t port = server_port(c.s);
+    expect_answer(&c, "stop reset", "ok\n");
+    expect_end(&p, true);
+    expect_answer(&c, "log", "no stopped\n");
+    expect_answer(&c, "start", "ok\n");
+    assert_int_equal(server_port(c.s), port);
+    expect_answer(&c, "start", "ok\n");
+    expect_answer(&c, "master-key AAAA", "no not 32 bytes in base64\n");
+    expect_answer(&c, "raw -", "no too few words\n");
+    expect_answer(&c, "nonsense", "no no such command\n");
+    expect_answer(&c, "", "no no such command\n");
+    end(c.s, &p);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1403,6 +1703,14 @@ int main(void)
         cmocka_unit_test(test_http_publish),
         cmocka_unit_test(test_http_check),
         cmocka_unit_test(test_http_auth),
+        cmocka_unit_test(test_auth_data),
+        cmocka_unit_test(test_seal_vectors),
+        cmocka_unit_test(test_encrypted),
+        cmocka_unit_test(test_auth_keeps_alive),
+        cmocka_unit_test(test_auth_faults),
+        cmocka_unit_test(test_presence_of_user),
+        cmocka_unit_test(test_control),
+        cmocka_unit_test(test_control_of_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
