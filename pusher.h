@@ -1413,6 +1413,157 @@ static uint32_t psh_json_get_uint(const struct psh_json_object *object, const ch
     return i == value.len ? (uint32_t)number : fallback;
 }
 
+/* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
+struct psh_json_walk {
+    const char *at, *end; /* at the next member or element, or at the closing bracket */
+    bool object;
+};
+
+/* Bytes of the eight at `at`, outside strings, before the first quote or bracket. */
+static size_t psh_json_flat8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    word |= PSH_EACH(0x20); /* '[' and '{' differ in this bit, and so do ']' and '}' */
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('{')) |
+                       PSH_HAS_ZERO(word ^ PSH_EACH('}'));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t flat = 0;
+    while (at[flat] != '"' && (at[flat] | 0x20) != '{' && (at[flat] | 0x20) != '}') flat++;
+    return flat;
+#endif
+}
+
+/* Behind the string whose opening quote is at `at`. */
+static const char *psh_json_walk_string(const char *at, const char *end)
+{
+    PUSHER_ASSERT(at < end && *at == '"');
+    at++;
+    while (at < end && *at != '"') {
+        size_t plain = end - at >= 8 ? psh_json_plain8(at) : 0;
+        at += plain > 0 ? plain : *at == '\\' ? 2 : 1;
+    }
+    PUSHER_ASSERT(at < end);
+    return at + 1;
+}
+
+/* Behind the object or array that starts at `at`. */
+static const char *psh_json_walk_nested(const char *at, const char *end)
+{
+    size_t depth = 0;
+    do {
+        PUSHER_ASSERT(at < end);
+        size_t flat = end - at >= 8 ? psh_json_flat8(at) : 0;
+        at += flat;
+        if (flat == 8) continue;
+        if (*at == '"') {
+            at = psh_json_walk_string(at, end);
+            continue;
+        }
+        int byte = *at++ | 0x20;
+        if (byte == '{') depth++;
+        if (byte == '}') depth--;
+    } while (depth > 0);
+    return at;
+}
+
+/* Reads the value at `at` into *value and returns the place behind it. */
+static const char *psh_json_walk_value(const char *at, const char *end, struct psh_value *value)
+{
+    PUSHER_ASSERT(at < end && value);
+    const char *first = at;
+    value->string = *at == '"';
+    if (value->string) {
+        at = psh_json_walk_string(at, end);
+    } else if (*at == '{' || *at == '[') {
+        at = psh_json_walk_nested(at, end);
+    } else {
+        while (at < end && *at != ',' && *at != '}' && *at != ']' &&
+               !psh_json_space((unsigned char)*at))
+            at++;
+    }
+    value->raw = first;
+    value->raw_len = (size_t)(at - first);
+    value->at = value->string ? first + 1 : first;
+    value->len = value->string ? value->raw_len - 2 : value->raw_len;
+    return at;
+}
+
+/* text: one valid JSON value, with or without space around it. False: no object and no array. */
+static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
+{
+    PUSHER_ASSERT(walk && (text || len == 0));
+    walk->end = text + len;
+    walk->at = psh_json_skip_space(text, walk->end);
+    PUSHER_ASSERT(walk->at < walk->end);
+    walk->object = *walk->at == '{';
+    if (!walk->object && *walk->at != '[') return false;
+    walk->at = psh_json_skip_space(walk->at + 1, walk->end);
+    return true;
+}
+
+/* The next member or element; false at the end, again and again. Values are raw text, a string's
+   without its quotes and with its escapes; *key is zeroed in an array. */
+static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
+                          struct psh_value *value)
+{
+    const char *at = walk->at, *end = walk->end;
+    PUSHER_ASSERT(at < end && key && value);
+    if (*at == '}' || *at == ']') return false;
+    memset(key, 0, sizeof *key);
+    if (walk->object) {
+        at = psh_json_skip_space(psh_json_walk_value(at, end, key), end);
+        PUSHER_ASSERT(at < end && *at == ':');
+        at = psh_json_skip_space(at + 1, end);
+    }
+    at = psh_json_skip_space(psh_json_walk_value(at, end, value), end);
+    PUSHER_ASSERT(at < end);
+    walk->at = *at == ',' ? psh_json_skip_space(at + 1, end) : at;
+    return true;
+}
+
+/* Undoes the escapes of the inside of a valid string, in place: an escape is never shorter than
+   what it stands for. Returns the new length; writes no terminator. */
+static size_t psh_json_unescape(char *at, size_t len)
+{
+    PUSHER_ASSERT(at || len == 0);
+    char *out = at;
+    const char *from = at, *end = at + len;
+    while (from < end) {
+        const char *slash = (const char *)memchr(from, '\\', (size_t)(end - from));
+        size_t plain = (size_t)((slash ? slash : end) - from);
+        if (out != from) memmove(out, from, plain);
+        out += plain;
+        if (!slash) break;
+        from = psh_json_escape(slash + 1, end, &out);
+        PUSHER_ASSERT(from && out < from);
+    }
+    return (size_t)(out - at);
+}
+
+/* Is this the key, its escapes undone? */
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    PUSHER_ASSERT(name && (key->at || key->len == 0));
+    size_t name_len = strlen(name);
+    const char *at = key->at, *end = key->at + key->len;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        size_t len = (size_t)(behind - piece);
+        PUSHER_ASSERT(at && len <= sizeof piece);
+        if (len > name_len || memcmp(piece, name, len) != 0) return false;
+        name += len;
+        name_len -= len;
+    }
+    return name_len == 0;
+}
+
 // >>table
 /* Name -> item. Flat open addressing with linear probing and backward-shift removal over pairs of
    hash and index; the items, with generation and reference count, stand in pages that stay put. */
