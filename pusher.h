@@ -1353,6 +1353,29 @@ static bool psh_json_parse(struct psh_json_object *object, const char *text, siz
     return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
 }
 
+/* Adds the inside of a valid string, its escapes undone. Returns its length, what was cut off
+   included. */
+static size_t psh_json_add_inside(struct psh_text *text, const char *at, size_t len)
+{
+    PUSHER_ASSERT(text && at);
+    const char *end = at + len;
+    size_t total = 0;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        const char *slash = (const char *)memchr(at, '\\', (size_t)(end - at));
+        size_t plain = (size_t)((slash ? slash : end) - at);
+        psh_env_add_bytes(text, at, plain);
+        total += plain;
+        if (!slash) break;
+        at = psh_json_escape(slash + 1, end, &behind);
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+        total += (size_t)(behind - piece);
+    }
+    return total;
+}
+
 /* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
 static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
 {
@@ -1380,19 +1403,10 @@ static bool psh_json_get_text(const struct psh_json_object *object, const char *
 {
     PUSHER_ASSERT(cap > 0);
     struct psh_value value = psh_json_get(object, key);
-    char piece[PSH_JSON_SLACK];
     struct psh_text text;
     psh_env_text(&text, out, cap);
-    if (!value.string) return false;
-    const char *at = value.at, *end = value.at + value.len;
-    while (at < end && !text.cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(&text, piece, (size_t)(behind - piece));
-    }
-    return true;
+    if (value.string) (void)psh_json_add_inside(&text, value.at, value.len);
+    return value.string;
 }
 
 /* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
@@ -1529,7 +1543,8 @@ static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
    what it stands for. Returns the new length; writes no terminator. */
 static size_t psh_json_unescape(char *at, size_t len)
 {
-    PUSHER_ASSERT(at || len == 0);
+    if (len == 0) return 0;
+    PUSHER_ASSERT(at);
     char *out = at;
     const char *from = at, *end = at + len;
     while (from < end) {
@@ -1544,10 +1559,11 @@ static size_t psh_json_unescape(char *at, size_t len)
     return (size_t)(out - at);
 }
 
-/* Is this the key, its escapes undone? */
+/* Is this the key, its escapes undone? An element of an array has none. */
 static bool psh_json_key_is(const struct psh_value *key, const char *name)
 {
-    PUSHER_ASSERT(name && (key->at || key->len == 0));
+    PUSHER_ASSERT(key && name);
+    if (!key->at) return false;
     size_t name_len = strlen(name);
     const char *at = key->at, *end = key->at + key->len;
     while (at < end) {
@@ -1562,6 +1578,18 @@ static bool psh_json_key_is(const struct psh_value *key, const char *name)
         name_len -= len;
     }
     return name_len == 0;
+}
+
+/* The value of this key in what is left of the walk, the last one as in JSON.parse; raw_len 0 when
+   there is none. */
+static struct psh_value psh_json_pick(struct psh_json_walk walk, const char *name)
+{
+    struct psh_value key, value, found;
+    memset(&found, 0, sizeof found);
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, name)) found = value;
+    PUSHER_ASSERT(walk.object || found.raw_len == 0);
+    return found;
 }
 
 // >>table
@@ -1923,7 +1951,339 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* Presence lists come with presence channels. */
+/* The members of a presence channel: an array without gaps, and flat open addressing to find one
+   by its id. Ids come from strangers, so the hash is keyed. */
+
+enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* a known id with another info, which has taken the place of the old one */
+    PSH_MEMBER_SAME,    /* a known id, and nothing new */
+    PSH_MEMBER_FULL,
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* not what the protocol says */
+};
+
+/* One allocation; the id and the info (JSON text, "" = none given) stand behind it, terminated. */
+struct psh_member {
+    uint32_t hash;
+    uint32_t id_len, info_len;
+    bool seen; /* the owner's */
+};
+
+struct psh_members {
+    const struct psh_env *env;
+    uint64_t key[2];
+    struct psh_member **items; /* and the buckets behind them, in one allocation */
+    uint32_t *buckets;         /* index + 1; 0 = empty */
+    uint32_t mask;             /* number of buckets - 1 */
+    uint32_t count, cap, max;
+};
+
+static void psh_member_init(struct psh_members *members, const struct psh_env *env,
+                            const uint64_t key[2], uint32_t max)
+{
+    PUSHER_ASSERT(members && env && max > 0);
+    memset(members, 0, sizeof *members);
+    members->env = env;
+    members->key[0] = key[0];
+    members->key[1] = key[1];
+    members->max = max;
+}
+
+/* The list is empty afterwards, and may be filled again. */
+static void psh_member_free(struct psh_members *members)
+{
+    PUSHER_ASSERT(members->count <= members->cap);
+    for (uint32_t i = 0; i < members->count; i++) psh_env_free(members->env, members->items[i]);
+    psh_env_free(members->env, members->items);
+    members->items = NULL;
+    members->buckets = NULL;
+    members->mask = members->count = members->cap = 0;
+}
+
+static char *psh_member_id(struct psh_member *member)
+{
+    PUSHER_ASSERT(member);
+    return (char *)(member + 1);
+}
+
+static char *psh_member_info(struct psh_member *member)
+{
+    return psh_member_id(member) + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *members, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(members->key, id, len);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* The bucket that holds this (index + 1, or 0 for the first empty one). It must be there. */
+static uint32_t psh_member_bucket(const struct psh_members *members, uint32_t hash, uint32_t holds)
+{
+    PUSHER_ASSERT(members->buckets && holds <= members->count);
+    uint32_t i = hash & members->mask;
+    while (members->buckets[i] != holds) {
+        PUSHER_ASSERT(members->buckets[i] != 0);
+        i = (i + 1) & members->mask;
+    }
+    return i;
+}
+
+static uint32_t psh_member_look_up(const struct psh_members *members, uint32_t hash,
+                                   const char *id, size_t len)
+{
+    if (members->count == 0) return PSH_NONE;
+    for (uint32_t i = hash & members->mask; members->buckets[i]; i = (i + 1) & members->mask) {
+        struct psh_member *member = members->items[members->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len &&
+            memcmp(psh_member_id(member), id, len) == 0)
+            return members->buckets[i] - 1;
+    }
+    return PSH_NONE;
+}
+
+/* The member's index, or PSH_NONE. An index holds until the next take. */
+static uint32_t psh_member_find(const struct psh_members *members, const char *id, size_t len)
+{
+    PUSHER_ASSERT(id || len == 0);
+    return psh_member_look_up(members, psh_member_hash(members, id, len), id, len);
+}
+
+/* Room for one more. At most three quarters full, so that a probe is short and always ends. */
+static bool psh_member_grow(struct psh_members *members)
+{
+    if (members->count < members->cap) return true;
+    if (members->mask > UINT32_MAX / 4) return false;
+    uint32_t size = members->buckets ? (members->mask + 1) * 2 : 8, cap = size / 4 * 3;
+    size_t unit = sizeof *members->items + sizeof *members->buckets;
+    if (size > SIZE_MAX / unit) return false;
+    struct psh_member **items =
+        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof *items + size * sizeof size);
+    if (!items) return false;
+    if (members->count) memcpy(items, members->items, members->count * sizeof *items);
+    psh_env_free(members->env, members->items);
+    members->items = items;
+    members->buckets = (uint32_t *)(void *)(items + cap);
+    memset(members->buckets, 0, size * sizeof *members->buckets);
+    members->mask = size - 1;
+    members->cap = cap;
+    for (uint32_t i = 0; i < members->count; i++)
+        members->buckets[psh_member_bucket(members, items[i]->hash, 0)] = i + 1;
+    return true;
+}
+
+static struct psh_member *psh_member_make(const struct psh_env *env, const char *id, size_t id_len,
+                                          const char *info, size_t info_len)
+{
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_MAX_ID && info_len <= UINT32_MAX - 1024);
+    struct psh_member *member =
+        (struct psh_member *)psh_env_alloc(env, sizeof *member + id_len + info_len + 2);
+    if (!member) return NULL;
+    memset(member, 0, sizeof *member);
+    member->id_len = (uint32_t)id_len;
+    member->info_len = (uint32_t)info_len;
+    if (id_len) memcpy(psh_member_id(member), id, id_len);
+    psh_member_id(member)[id_len] = '\0';
+    if (info_len) memcpy(psh_member_info(member), info, info_len);
+    psh_member_info(member)[info_len] = '\0';
+    return member;
+}
+
+/* Gives the member at index another info. */
+static enum psh_member_result psh_member_change(struct psh_members *members, uint32_t index,
+                                                const char *info, size_t info_len)
+{
+    struct psh_member *old = members->items[index];
+    if (!info) return PSH_MEMBER_SAME;
+    if (old->info_len == info_len && memcmp(psh_member_info(old), info, info_len) == 0)
+        return PSH_MEMBER_SAME;
+    struct psh_member *member =
+        psh_member_make(members->env, psh_member_id(old), old->id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = old->hash;
+    member->seen = old->seen;
+    members->items[index] = member;
+    psh_env_free(members->env, old);
+    return PSH_MEMBER_CHANGED;
+}
+
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
+   BAD: the id is too long. */
+static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
+                                             size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
+    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
+    uint32_t hash = psh_member_hash(members, id, id_len);
+    uint32_t index = psh_member_look_up(members, hash, id, id_len);
+    if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
+    if (members->count >= members->max) return PSH_MEMBER_FULL;
+    if (!psh_member_grow(members)) return PSH_MEMBER_MEMORY;
+    struct psh_member *member = psh_member_make(members->env, id, id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = hash;
+    uint32_t bucket = psh_member_bucket(members, hash, 0);
+    members->items[members->count++] = member;
+    members->buckets[bucket] = members->count;
+    return PSH_MEMBER_ADDED;
+}
+
+/* Empties a bucket; those behind it move up where that brings them nearer to their home. */
+static void psh_member_empty(struct psh_members *members, uint32_t hole)
+{
+    uint32_t mask = members->mask;
+    for (uint32_t i = (hole + 1) & mask; members->buckets[i]; i = (i + 1) & mask) {
+        uint32_t home = members->items[members->buckets[i] - 1]->hash & mask;
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        members->buckets[hole] = members->buckets[i];
+        hole = i;
+    }
+    members->buckets[hole] = 0;
+}
+
+/* Takes a member out of the list and hands it over, to be freed with psh_env_free(): who has gone
+   can still be shown. The last member moves to its index. */
+static struct psh_member *psh_member_take(struct psh_members *members, uint32_t index)
+{
+    PUSHER_ASSERT(index < members->count);
+    struct psh_member *taken = members->items[index];
+    uint32_t last = members->count - 1;
+    psh_member_empty(members, psh_member_bucket(members, taken->hash, index + 1));
+    if (index != last) {
+        struct psh_member *moved = members->items[last];
+        members->buckets[psh_member_bucket(members, moved->hash, last + 1)] = index + 1;
+        members->items[index] = moved;
+    }
+    members->count = last;
+    return taken;
+}
+
+/* The text of an id, which some servers send as a number. False: it is no id. */
+static bool psh_member_id_text(const struct psh_value *id, struct psh_text *out)
+{
+    PUSHER_ASSERT(out->len == 0);
+    if (id->raw_len == 0) return false;
+    if (!id->string && *id->at != '-' && !psh_json_digit((unsigned char)*id->at)) return false;
+    if (id->string) (void)psh_json_add_inside(out, id->at, id->len);
+    else psh_env_add_bytes(out, id->at, id->len);
+    return !out->cut;
+}
+
+/* Reads the data of member_added and member_removed: {"user_id":..,"user_info":..}. The id is
+   terminated; cap is at most PSH_MEMBER_MAX_ID + 1. info->raw is JSON text; raw_len 0: none. */
+static bool psh_member_read(const char *json, size_t len, char *id, size_t cap, size_t *id_len,
+                            struct psh_value *info)
+{
+    PUSHER_ASSERT(cap <= PSH_MEMBER_MAX_ID + 1);
+    struct psh_json_walk walk;
+    struct psh_text text;
+    psh_env_text(&text, id, cap);
+    memset(info, 0, sizeof *info);
+    *id_len = 0;
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value user_id = psh_json_pick(walk, "user_id");
+    *info = psh_json_pick(walk, "user_info");
+    bool good = psh_member_id_text(&user_id, &text);
+    *id_len = text.len;
+    return good;
+}
+
+struct psh_member_lists {
+    struct psh_value ids, hash;
+};
+
+static bool psh_member_container(const struct psh_value *value)
+{
+    return value->raw_len > 0 && (*value->raw == '{' || *value->raw == '[');
+}
+
+/* {"presence":{"ids":[..],"hash":{..}}}, of which one of the two may be missing. */
+static bool psh_member_lists_of(const char *json, size_t len, struct psh_member_lists *lists)
+{
+    struct psh_json_walk walk;
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value presence = psh_json_pick(walk, "presence");
+    if (!psh_member_container(&presence)) return false;
+    (void)psh_json_enter(&walk, presence.raw, presence.raw_len);
+    lists->ids = psh_json_pick(walk, "ids");
+    lists->hash = psh_json_pick(walk, "hash");
+    return psh_member_container(&lists->ids) || psh_member_container(&lists->hash);
+}
+
+/* One member of a snapshot. What is no id is left out. False: no memory. */
+static bool psh_member_fill_one(struct psh_members *members, const struct psh_value *id,
+                                const struct psh_value *info, bool *full)
+{
+    char buffer[PSH_MEMBER_MAX_ID + 1];
+    struct psh_text text;
+    psh_env_text(&text, buffer, sizeof buffer);
+    if (!psh_member_id_text(id, &text)) return true;
+    enum psh_member_result result = psh_member_put(members, text.at, text.len, info->raw,
+                                                   info->raw_len);
+    if (result == PSH_MEMBER_FULL) *full = true;
+    return result != PSH_MEMBER_MEMORY;
+}
+
+/* hash as an object of id and info; or as the list that PHP makes of the keys 0, 1, 2 ...: its
+   infos belong to the ids in their order, and without ids to their own numbers. */
+static bool psh_member_fill_hash(struct psh_members *members, const struct psh_member_lists *lists,
+                                 bool *full)
+{
+    struct psh_json_walk walk, ids;
+    struct psh_value key, id, info;
+    if (!psh_member_container(&lists->hash)) return true;
+    (void)psh_json_enter(&walk, lists->hash.raw, lists->hash.raw_len);
+    bool named = psh_member_container(&lists->ids);
+    if (named) (void)psh_json_enter(&ids, lists->ids.raw, lists->ids.raw_len);
+    for (uint32_t i = 0; psh_json_next(&walk, &id, &info); i++) {
+        char digits[24];
+        struct psh_text number;
+        psh_env_text(&number, digits, sizeof digits);
+        if (!walk.object && !named) {
+            psh_env_add_uint(&number, i);
+            id.at = id.raw = digits;
+            id.len = id.raw_len = number.len;
+        } else if (!walk.object && !psh_json_next(&ids, &key, &id)) {
+            return true;
+        }
+        if (!psh_member_fill_one(members, &id, &info, full)) return false;
+    }
+    return true;
+}
+
+/* Those of ids that hash did not have, too. */
+static bool psh_member_fill_ids(struct psh_members *members, const struct psh_value *ids,
+                                bool *full)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, id, none;
+    memset(&none, 0, sizeof none);
+    if (!psh_member_container(ids)) return true;
+    (void)psh_json_enter(&walk, ids->raw, ids->raw_len);
+    while (psh_json_next(&walk, &key, &id))
+        if (!psh_member_fill_one(members, &id, &none, full)) return false;
+    return true;
+}
+
+/* Fills an empty list from the data of subscription_succeeded. ADDED: done; FULL: done, but there
+   are more than max. MEMORY and BAD leave the list empty. */
+static enum psh_member_result psh_member_snapshot(struct psh_members *members, const char *json,
+                                                  size_t len)
+{
+    PUSHER_ASSERT(members->count == 0);
+    struct psh_member_lists lists;
+    bool full = false;
+    if (!psh_member_lists_of(json, len, &lists)) return PSH_MEMBER_BAD;
+    if (!psh_member_fill_hash(members, &lists, &full) ||
+        !psh_member_fill_ids(members, &lists.ids, &full)) {
+        psh_member_free(members);
+        return PSH_MEMBER_MEMORY;
+    }
+    return full ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+}
 
 // >>http
 /* Writes a request; reads a response head byte by byte, a header at a time. */
