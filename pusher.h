@@ -1063,13 +1063,53 @@ static bool psh_json_step(struct psh_json_check *check, unsigned char byte)
     return psh_json_number(check, byte);
 }
 
+#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
+
+/* Bytes of the eight at `at` before the first quote, backslash or control character. */
+static size_t psh_json_plain8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
+                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t plain = 0;
+    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
+    return plain;
+#endif
+}
+
+/* Bytes inside a string that need no look at each: plain ASCII, eight at a time. */
+static size_t psh_json_ascii(const char *at, size_t len)
+{
+    size_t ascii = 0, more = 8;
+    while (more == 8 && len - ascii >= 8) {
+        uint64_t word;
+        memcpy(&word, at + ascii, 8);
+        if (word & PSH_EACH(0x80)) break;
+        more = psh_json_plain8(at + ascii);
+        ascii += more;
+    }
+    PUSHER_ASSERT(ascii <= len);
+    return ascii;
+}
+
 static bool psh_json_valid(const char *text, size_t len)
 {
     PUSHER_ASSERT(text || len == 0);
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
+        if (check.state == PSH_JSON_STRING && check.utf8.need == 0) {
+            i += psh_json_ascii(text + i, len - i);
+            if (i == len) return false; /* no closing quote */
+        }
         if (!psh_json_step(&check, (unsigned char)text[i])) return false;
+    }
     if (check.depth > 0) return false;
     return check.state == PSH_JSON_AFTER || psh_json_number_ends(check.state);
 }
@@ -1158,26 +1198,6 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     }
     *(*out)++ = byte;
     return at;
-}
-
-#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
-
-/* Bytes of the eight at `at` before the first quote, backslash or control character. */
-static size_t psh_json_plain8(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, 8);
-    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
-                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
-    if (!special) return 8;
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return (size_t)__builtin_ctzll(special) / 8;
-#else
-    size_t plain = 0;
-    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
-    return plain;
-#endif
 }
 
 /* Copies the string behind the opening quote to out, escapes undone, and terminates it. Returns
@@ -2204,12 +2224,16 @@ static bool psh_member_container(const struct psh_value *value)
 static bool psh_member_lists_of(const char *json, size_t len, struct psh_member_lists *lists)
 {
     struct psh_json_walk walk;
+    struct psh_value key, value;
+    memset(lists, 0, sizeof *lists);
     if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
     struct psh_value presence = psh_json_pick(walk, "presence");
     if (!psh_member_container(&presence)) return false;
     (void)psh_json_enter(&walk, presence.raw, presence.raw_len);
-    lists->ids = psh_json_pick(walk, "ids");
-    lists->hash = psh_json_pick(walk, "hash");
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "ids")) lists->ids = value;
+        if (psh_json_key_is(&key, "hash")) lists->hash = value;
+    }
     return psh_member_container(&lists->ids) || psh_member_container(&lists->hash);
 }
 
