@@ -412,6 +412,71 @@ PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel ch
                                         const char *event_name, pusher_event_fn fn,
                                         const void *user_data);
 
+/* ---- reading JSON payloads ----------------------------------------------------------------- */
+
+/* For event->data that holds JSON, or any other JSON text. Nothing is allocated, copied or changed,
+   and no client is needed. RFC 8259 to the letter, nesting up to 128 levels.
+
+       pusher_json data = pusher_json_find(event->data, event->data_len, "");
+       char name[64];
+       if (pusher_json_string(pusher_json_get(data, "/user/name"), name, sizeof name, NULL)) ... */
+
+typedef enum pusher_json_type {
+    PUSHER_JSON_NONE = 0, /* there is no such value                                             */
+    PUSHER_JSON_BAD,      /* the text is not JSON, or the path is none                          */
+    PUSHER_JSON_NULL,
+    PUSHER_JSON_BOOL,
+    PUSHER_JSON_NUMBER,
+    PUSHER_JSON_STRING,
+    PUSHER_JSON_ARRAY,
+    PUSHER_JSON_OBJECT
+} pusher_json_type;
+
+/* A value in somebody's text: valid as long as that text is, and passed by value. Only what the
+   functions below have given may be passed to them. */
+typedef struct pusher_json {
+    pusher_json_type type;
+    const char *raw; /* as in the text: a string with its quotes; NULL for NONE and BAD; NOT
+                        NUL-terminated                                                          */
+    size_t raw_len;  /* bytes                                                                   */
+} pusher_json;
+
+/* The value at a path in a text of len bytes. The path is a JSON Pointer (RFC 6901): "/user/name",
+   "/items/0", "" for the whole; in a key "~1" is a slash and "~0" a tilde. Of two members of one
+   name the last counts, as in JSON.parse. Each call checks the whole text first, so its cost grows
+   with len: to read more than one value, find "" once and use pusher_json_get().
+   NONE: valid JSON without such a value. BAD: not JSON, no path, or a NULL. */
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path);
+
+/* The same from a value on, whose text is known to be JSON. BAD: no path, a NULL, or value is BAD;
+   NONE: no such value, or value is NONE. */
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path);
+
+/* Walks an array or object in the order of its text: set *position to 0, then call until it returns
+   false. key is a STRING in an object and NONE in an array; key and value may be NULL, and are NONE
+   when it returns false. False at once for values that are no container. Linear in total. */
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value);
+
+/* A string's text, its escapes undone, NUL-terminated, in UTF-8. *len, if len is not NULL, is its
+   whole length in bytes, the final NUL not counted; 0 if value is no string. False: value is no
+   string (out is then ""), or it was cut, at the end of a character, to cap bytes with the NUL;
+   with cap 0 nothing is written and out may be NULL. \u0000 gives a NUL byte inside; half a
+   surrogate pair gives U+FFFD. */
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
+
+/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
+   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+   in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
+
+/* A whole number, exactly: 12, 12.0 and 1.2e1 are one. False: value is no number, has a fraction,
+   is beyond 64 bits, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out);
+
+/* True or false. False is returned if value is neither, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out);
+
 /* ---- counters ------------------------------------------------------------------------------ */
 
 typedef struct pusher_stats {
@@ -1579,25 +1644,33 @@ static size_t psh_json_unescape(char *at, size_t len)
     return (size_t)(out - at);
 }
 
-/* Is this the key, its escapes undone? An element of an array has none. */
-static bool psh_json_key_is(const struct psh_value *key, const char *name)
+/* Is this the key, its escapes undone? In a token of a path ~1 is a slash and ~0 a tilde. An
+   element of an array has no key. */
+static bool psh_json_same(const struct psh_value *key, const char *name, size_t name_len,
+                          bool token)
 {
     PUSHER_ASSERT(key && name);
     if (!key->at) return false;
-    size_t name_len = strlen(name);
-    const char *at = key->at, *end = key->at + key->len;
+    const char *at = key->at, *end = key->at + key->len, *name_end = name + name_len;
     while (at < end) {
         char piece[4];
         char *behind = piece;
         if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
         else *behind++ = *at++;
-        size_t len = (size_t)(behind - piece);
-        PUSHER_ASSERT(at && len <= sizeof piece);
-        if (len > name_len || memcmp(piece, name, len) != 0) return false;
-        name += len;
-        name_len -= len;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        for (const char *byte = piece; byte < behind; byte++) {
+            if (name == name_end) return false;
+            char want = *name++;
+            if (token && want == '~') want = *name++ == '0' ? '~' : '/';
+            if (*byte != want) return false;
+        }
     }
-    return name_len == 0;
+    return name == name_end;
+}
+
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    return psh_json_same(key, name, strlen(name), false);
 }
 
 /* The value of this key in what is left of the walk, the last one as in JSON.parse; raw_len 0 when
@@ -1610,6 +1683,264 @@ static struct psh_value psh_json_pick(struct psh_json_walk walk, const char *nam
         if (psh_json_key_is(&key, name)) found = value;
     PUSHER_ASSERT(walk.object || found.raw_len == 0);
     return found;
+}
+
+/* ---- for the user's payloads: pusher_json_... ---- */
+
+static pusher_json psh_json_no(pusher_json_type type)
+{
+    PUSHER_ASSERT(type <= PUSHER_JSON_BAD);
+    pusher_json none;
+    none.type = type;
+    none.raw = NULL;
+    none.raw_len = 0;
+    return none;
+}
+
+static pusher_json psh_json_value(const struct psh_value *value)
+{
+    if (value->raw_len == 0) return psh_json_no(PUSHER_JSON_NONE);
+    pusher_json json;
+    json.raw = value->raw;
+    json.raw_len = value->raw_len;
+    switch (*value->raw) {
+    case '{': json.type = PUSHER_JSON_OBJECT; break;
+    case '[': json.type = PUSHER_JSON_ARRAY; break;
+    case '"': json.type = PUSHER_JSON_STRING; break;
+    case 't':
+    case 'f': json.type = PUSHER_JSON_BOOL; break;
+    case 'n': json.type = PUSHER_JSON_NULL; break;
+    default: json.type = PUSHER_JSON_NUMBER; break;
+    }
+    return json;
+}
+
+/* The whole text as a value, without the space around it. */
+static pusher_json psh_json_whole(const char *text, size_t len)
+{
+    struct psh_value value;
+    if (!psh_json_valid(text, len)) return psh_json_no(PUSHER_JSON_BAD);
+    (void)psh_json_walk_value(psh_json_skip_space(text, text + len), text + len, &value);
+    return psh_json_value(&value);
+}
+
+/* RFC 6901: "" or "/...", and '~' only in ~0 and ~1. */
+static bool psh_json_is_path(const char *path)
+{
+    PUSHER_ASSERT(path);
+    if (*path != '\0' && *path != '/') return false;
+    for (; *path; path++)
+        if (*path == '~' && path[1] != '0' && path[1] != '1') return false;
+    return true;
+}
+
+/* "0", or digits without a leading zero. */
+static bool psh_json_index(const char *token, size_t len, size_t *index)
+{
+    *index = 0;
+    if (len == 0 || (len > 1 && *token == '0')) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!psh_json_digit((unsigned char)token[i]) || *index > (SIZE_MAX - 9) / 10) return false;
+        *index = *index * 10 + (size_t)(token[i] - '0');
+    }
+    return true;
+}
+
+/* One step of a path: the member or element that its token names. */
+static pusher_json psh_json_child(pusher_json parent, const char *token, size_t len)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, found;
+    size_t index = 0;
+    memset(&found, 0, sizeof found);
+    if (parent.raw_len == 0 || !psh_json_enter(&walk, parent.raw, parent.raw_len))
+        return psh_json_no(PUSHER_JSON_NONE);
+    if (!walk.object && !psh_json_index(token, len, &index)) return psh_json_no(PUSHER_JSON_NONE);
+    while (psh_json_next(&walk, &key, &value)) {
+        if (walk.object && psh_json_same(&key, token, len, true)) found = value;
+        if (walk.object || index-- > 0) continue;
+        found = value;
+        break;
+    }
+    return psh_json_value(&found);
+}
+
+static pusher_json psh_json_follow(pusher_json value, const char *path)
+{
+    if (!psh_json_is_path(path)) return psh_json_no(PUSHER_JSON_BAD);
+    while (*path && value.raw_len > 0) {
+        PUSHER_ASSERT(*path == '/');
+        size_t len = strcspn(path + 1, "/");
+        value = psh_json_child(value, path + 1, len);
+        path += 1 + len;
+    }
+    return value;
+}
+
+static bool psh_json_each(pusher_json container, size_t *position, struct psh_value *key,
+                          struct psh_value *value)
+{
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(*position < container.raw_len);
+    if (!psh_json_enter(&walk, container.raw, container.raw_len)) return false;
+    if (*position > 0) walk.at = container.raw + *position;
+    if (!psh_json_next(&walk, key, value)) return false;
+    *position = (size_t)(walk.at - container.raw);
+    return true;
+}
+
+/* The inside of a string: escapes undone, terminated, cut to cap. False: cut. */
+static bool psh_json_to_text(const char *at, size_t at_len, char *out, size_t cap, size_t *len)
+{
+    char nothing[1];
+    struct psh_text text;
+    if (!out) cap = 0;
+    psh_env_text(&text, cap > 0 ? out : nothing, cap > 0 ? cap : 1);
+    size_t full = psh_json_add_inside(&text, at, at_len);
+    PUSHER_ASSERT(full >= text.len);
+    if (len) *len = full;
+    return full < cap;
+}
+
+/* The number digits * 10^exponent; digits does not end in 0. */
+struct psh_json_decimal {
+    uint64_t digits;    /* the first 19 at most */
+    int64_t exponent;
+    bool negative, cut; /* cut: others than zeros came behind them */
+};
+
+/* From the "e" of a number on, or from its end. */
+static int64_t psh_json_exponent(const char *at, const char *end)
+{
+    int64_t exponent = 0;
+    bool negative = end - at > 1 && at[1] == '-';
+    for (; at < end; at++)
+        if (psh_json_digit((unsigned char)*at) && exponent < INT64_MAX / 100)
+            exponent = exponent * 10 + (*at - '0');
+    return negative ? -exponent : exponent;
+}
+
+static struct psh_json_decimal psh_json_decimal_of(const char *at, size_t len)
+{
+    PUSHER_ASSERT(at && len > 0);
+    struct psh_json_decimal out;
+    const char *end = at + len;
+    bool fraction = false;
+    memset(&out, 0, sizeof out);
+    out.negative = *at == '-';
+    for (at += out.negative; at < end && *at != 'e' && *at != 'E'; at++) {
+        bool fits = out.digits < UINT64_C(1000000000000000000);
+        if (*at == '.') {
+            fraction = true;
+            continue;
+        }
+        if (fits) out.digits = out.digits * 10 + (uint64_t)(*at - '0');
+        else if (*at != '0') out.cut = true;
+        if (fits == fraction) out.exponent += fraction ? -1 : 1;
+    }
+    out.exponent = out.digits ? out.exponent + psh_json_exponent(at, end) : 0;
+    while (out.digits > 0 && out.digits % 10 == 0) {
+        out.digits /= 10;
+        out.exponent++;
+    }
+    return out;
+}
+
+static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
+{
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    const uint64_t most = (uint64_t)INT64_MAX + decimal.negative;
+    if (decimal.cut || decimal.exponent < 0 || decimal.exponent > 18) return false;
+    uint64_t value = decimal.digits;
+    for (; decimal.exponent > 0; decimal.exponent--) {
+        if (value > most / 10) return false;
+        value *= 10;
+    }
+    if (value > most) return false;
+    PUSHER_ASSERT(value > 0 || decimal.digits == 0);
+    if (!decimal.negative) *out = (int64_t)value;
+    else *out = value ? -(int64_t)(value - 1) - 1 : 0;
+    return true;
+}
+
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+struct psh_json_binary {
+    uint64_t mantissa;
+    int exponent;
+};
+
+static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct psh_json_binary b)
+{
+    const uint64_t half = UINT32_MAX;
+    uint64_t low = (a.mantissa & half) * (b.mantissa & half);
+    uint64_t left = (a.mantissa >> 32) * (b.mantissa & half);
+    uint64_t right = (a.mantissa & half) * (b.mantissa >> 32);
+    uint64_t middle = (low >> 32) + (left & half) + (right & half);
+    struct psh_json_binary product;
+    product.mantissa = (a.mantissa >> 32) * (b.mantissa >> 32) + (left >> 32) + (right >> 32) +
+                       (middle >> 32);
+    product.exponent = a.exponent + b.exponent + 64;
+    low = middle << 32 | (low & half);
+    if (!(product.mantissa >> 63)) {
+        product.mantissa = product.mantissa << 1 | low >> 63;
+        product.exponent--;
+        low <<= 1;
+    }
+    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    PUSHER_ASSERT(product.mantissa >> 63);
+    return product;
+}
+
+/* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
+static double psh_json_round(struct psh_json_binary from)
+{
+    PUSHER_ASSERT(from.mantissa >> 63);
+    int drop = from.exponent + 63 < -1022 ? 11 - 1022 - 63 - from.exponent : 11; /* subnormal */
+    if (drop > 63) return 0;
+    uint64_t kept = from.mantissa >> drop, rest = from.mantissa << (64 - drop);
+    if (rest > UINT64_C(1) << 63 || (rest == UINT64_C(1) << 63 && (kept & 1))) kept++;
+    double value = (double)kept;
+    int exponent = from.exponent + drop;
+    for (; exponent >= 32; exponent -= 32) value *= 4294967296.0;
+    for (; exponent <= -32; exponent += 32) value /= 4294967296.0;
+    if (exponent < 0) return value / (double)(UINT64_C(1) << -exponent);
+    return value * (double)(UINT64_C(1) << exponent);
+}
+
+/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
+   its 64 bits, all together by less than a fifth of a double's last place. */
+static double psh_json_power(uint64_t digits, int exponent)
+{
+    PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
+    struct psh_json_binary value = {digits, 0};
+    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
+    if (exponent < 0) {
+        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
+        power.exponent = -67;
+        exponent = -exponent;
+    }
+    for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1) value = psh_json_times(value, power);
+        power = psh_json_times(power, power);
+    }
+    return psh_json_round(value);
+}
+
+static double psh_json_to_double(const char *at, size_t len)
+{
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
+    double value = (double)decimal.digits;
+    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
+        if (places > 512) places = 512;
+        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
+    } else { /* both are exact, so that one step rounds once */
+        double power = 1;
+        for (; places > 0; places--) power *= 10;
+        value = decimal.exponent < 0 ? value / power : value * power;
+    }
+    return decimal.negative ? -value : value;
 }
 
 // >>table
@@ -5116,6 +5447,59 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     case PUSHER_ERR_SERVER: return "PUSHER_ERR_SERVER";
     default: return "unknown";
     }
+}
+
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path)
+{
+    if (!json || !path) return psh_json_no(PUSHER_JSON_BAD);
+    return psh_json_follow(psh_json_whole(json, len), path);
+}
+
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path)
+{
+    return path ? psh_json_follow(value, path) : psh_json_no(PUSHER_JSON_BAD);
+}
+
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value)
+{
+    struct psh_value name, item;
+    memset(&name, 0, sizeof name);
+    memset(&item, 0, sizeof item);
+    bool more = position && *position < container.raw_len &&
+                psh_json_each(container, position, &name, &item);
+    if (key) *key = psh_json_value(&name);
+    if (value) *value = psh_json_value(&item);
+    return more;
+}
+
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len)
+{
+    if (value.type == PUSHER_JSON_STRING)
+        return psh_json_to_text(value.raw + 1, value.raw_len - 2, out, cap, len);
+    if (out && cap > 0) *out = '\0';
+    if (len) *len = 0;
+    return false;
+}
+
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    *out = psh_json_to_double(value.raw, value.raw_len);
+    return true;
+}
+
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    return psh_json_to_int64(value.raw, value.raw_len, out);
+}
+
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out)
+{
+    if (value.type != PUSHER_JSON_BOOL || !out) return false;
+    *out = *value.raw == 't';
+    return true;
 }
 
 #if defined(PUSHER_SOCKETS)
