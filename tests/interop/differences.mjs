@@ -1,12 +1,145 @@
 // Where pusher.h does not do as pusher-js does, and why. Nothing else may differ.
 //
-// A rule takes out of what pusher-js printed (theirs) or pusher.h printed (ours) what the other does
-// not have: seen is what the program observes, sent is what the server got, asked are the forms of
-// authorization requests. "always" rules hold in every script; the others only where a script names
-// them, and there they must be needed: a difference that has gone is an error.
+// A rule takes out of what pusher-js left (theirs) or pusher.h left (ours) what the other does not
+// have. seen: what the program observes; sent: what the server got; asked: the forms of requests for
+// authorization. "always" rules hold in every script; the others only where a script names them, and
+// there they must be needed: a difference that has gone is an error, too.
 
-const without = test => list => list.filter(one => !test(one));
+const without = test => list => list.filter((one, i) => !test(one, i));
 const changed = change => list => list.map(change);
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+
+const state = (name, from) => one => one.state === name && (from === undefined || one.from === from);
+const event = name => one => one.event === name;
+const cleanCodes = [1000, 1001];
+
+// pusher-js tells of one end twice or more, in different words.
+export const isRepeat = (list, i) => list[i].error !== undefined && i > 0 &&
+  list[i - 1].error === list[i].error && list[i - 1].code === list[i].code && (list[i].again || list[i].error === 'lost');
 
 export const differences = [
+
+  // ---- everywhere ----
+
+  { id: 'empty-auth', always: true,
+    why: 'pusher-js sends auth:"" with the subscription of a public channel; the protocol asks for none.',
+    theirs: { sent: changed(one => {
+      const data = one.sent?.event === 'pusher:subscribe' && one.sent.data;
+      if (!data || data.auth !== '') return one;
+      const { auth, ...rest } = data;
+      return { ...one, sent: { ...one.sent, data: rest } };
+    }) } },
+
+  { id: 'error-twice', always: true,
+    why: 'pusher-js tells of one end twice: as the error of the socket or of the close frame, and as the reason of what it does about it. pusher.h tells of it once.',
+    theirs: { seen: list => list.filter((_, i) => !isRepeat(list, i)).map(({ again, ...one }) => one) } },
+
+  { id: 'error-names-channel', always: true,
+    why: 'pusher.h says which channel an error is about.',
+    ours: { seen: changed(({ channel, ...one }) => one.error ? one : { ...one, ...(channel === undefined ? {} : { channel }) }) } },
+
+  // ---- the connection ----
+
+  { id: 'clean-close-is-told',
+    why: 'The server ends the connection with 1000, 1001 or no code at all: pusher-js reconnects without a word, pusher.h says why the connection was lost.',
+    ours: { seen: without(one => one.error === 'server' && (one.code === undefined || cleanCodes.includes(one.code))) } },
+
+  { id: 'empty-close',
+    why: 'A close frame without a code is answered in kind (RFC 6455, 5.5.1: the answer typically echoes the code). The WebSocket library of pusher-js answers 1000.',
+    theirs: { sent: changed(one => one.closed === 1000 ? { ...one, closed: 'empty' } : one) },
+    ours: { sent: changed(one => one.closed === 1005 || one.closed === 1000 ? { ...one, closed: 'empty' } : one) } },
+
+  { id: 'failed',
+    why: 'Refused for good: pusher-js says "disconnected", as if the program had asked for it; pusher.h says "failed".',
+    theirs: { seen: changed(one => one.state === 'disconnected' ? { ...one, state: 'failed' } : one) } },
+
+  { id: 'codes-from-4300',
+    why: 'The protocol gives the codes from 4300 no meaning. pusher-js stops for good, without a word why; pusher.h takes it for a lost connection and comes back.',
+    theirs: { seen: without(state('disconnected')) },
+    ours: { seen: list => list.slice(0, list.findIndex(one => one.error) + 1), sent: without(one => one.connection > 1) } },
+
+  { id: 'goodbye-when-refused', sometimes: true,
+    why: 'Both end a connection that was refused before connection_established; pusher.h does not wait for its close frame to be sent when it is to come back at once, or when the server has hung up.',
+    theirs: { sent: without(one => one.closed && one.connection === 1) },
+    ours: { sent: without(one => one.closed && one.connection === 1) } },
+
+  { id: 'down-meanwhile', sometimes: true,
+    why: 'While the server is down, the one or the other may try once more.',
+    theirs: { seen: without((one, i) => one.error === 'lost' && i > 3) },
+    ours: { seen: without((one, i) => one.error === 'lost' && i > 3) } },
+
+  { id: 'timeouts-are-told',
+    why: 'No pong in time: pusher-js reconnects without a word and says goodbye into the dead connection; pusher.h says why and just drops it.',
+    theirs: { sent: without(one => one.closed && one.connection === 1) },
+    ours: { seen: without(one => one.error === 'TIMEOUT') } },
+
+  { id: 'refused-upgrade',
+    why: 'The upgrade was answered with something else than 101: pusher-js waits out the attempt of 15 seconds without a word, pusher.h says so and retries like after any failure.',
+    ours: { seen: without(one => one.error === 'HTTP') } },
+
+  { id: 'activity-timeout-missing',
+    why: 'A server that does not say its activity timeout can be used: pusher.h takes its own, pusher-js gives the connection up and hangs.',
+    theirs: { seen: without(one => one.error === 'HANDSHAKE') },
+    ours: { seen: without(state('connected')) } },
+
+  { id: 'pongs-together',
+    why: 'Several pings at once are answered by one pong: a server that floods cannot make pusher.h queue answers.',
+    theirs: { sent: list => list.filter((one, i) => !(i > 0 && one.sent?.event === 'pusher:pong' && same(one, list[i - 1]))) },
+    ours: { sent: list => list.filter((one, i) => !(i > 0 && one.sent?.event === 'pusher:pong' && same(one, list[i - 1]))) } },
+
+  // ---- messages ----
+
+  { id: 'error-code-text',
+    why: 'A code that came as a string is a number in pusher.h.',
+    theirs: { seen: changed(one => one.error && typeof one.code === 'string' ? { ...one, code: Number(one.code) } : one) } },
+
+  { id: 'error-is-no-event',
+    why: 'pusher-js gives a pusher:error that names a channel also to the handlers of that channel; in pusher.h it goes to options.error_fn and the client-wide handlers.',
+    theirs: { seen: without(event('pusher:error')) } },
+
+  { id: 'nameless-messages',
+    why: 'JSON without an event name: pusher-js throws a TypeError inside the program; pusher.h reports it like any message that cannot be read.',
+    theirs: { seen: changed(one => one.thrown ? { error: 'PARSE' } : one) } },
+
+  { id: 'binary-messages',
+    why: 'The protocol has text messages only. pusher-js in Node reads binary ones all the same; pusher.h reports them.',
+    theirs: { seen: without(one => one.event === 'e' && one.data === 'binary') },
+    ours: { seen: without(one => one.error === 'PROTOCOL') } },
+
+  { id: 'internals-to-all',
+    why: 'The client-wide handlers of pusher.h hear what happens to the subscriptions, too; in pusher-js only the channel\'s own handlers do.',
+    ours: { seen: without(one => /^all/.test(one.handler) && one.event === 'pusher:subscription_succeeded') } },
+
+  // ---- channels and handlers ----
+
+  { id: 'second-acknowledgement',
+    why: 'A second acknowledgement of one subscription is news to pusher-js only.',
+    theirs: { seen: list => list.filter((one, i) => !(i > 0 && same(one, list[i - 1]))) } },
+
+  { id: 'bound-from-next',
+    why: 'A handler bound during an event fires from the next event on; in pusher-js at once, if it comes later in the list.',
+    theirs: { seen: list => list.filter((one, i) => !(one.handler === 'late' && i === list.findIndex(other => other.handler === 'late'))) } },
+
+  { id: 'unbound-at-once',
+    why: 'A handler that was unbound never fires again; in pusher-js it still does for the event being delivered.',
+    theirs: { seen: list => list.filter((one, i) => !(one.handler === 'c' && i === list.findIndex(other => other.handler === 'c'))) } },
+
+  { id: 'references',
+    why: 'Subscriptions are counted: what was subscribed twice has to be unsubscribed twice. In pusher-js the first one ends it for everybody.',
+    theirs: { sent: without(one => one.sent?.event === 'pusher:unsubscribe') },
+    ours: { seen: without(event('e')) } },
+
+  { id: 'cancelled-bindings',
+    why: 'Unsubscribing ends the bindings, even while the subscription is pending and even when it is taken back at once; pusher-js revives the old channel object with them.',
+    theirs: { seen: without(one => one.channel === 'ch') } },
+
+  { id: 'cancelled-comes-back',
+    why: 'A channel that was cancelled while pending stays cancelled over a reconnect; pusher-js subscribes it again and forgets that nobody wants it.',
+    theirs: { seen: without(one => one.channel === 'ch'), sent: without(one => one.connection === 2 && one.sent?.data.channel === 'ch') } },
+
+  { id: 'names-are-checked',
+    why: 'pusher.h refuses names that no server takes before it sends anything; pusher-js leaves that to the server.',
+    theirs: { seen: without(one => one.error), sent: without(one => one.sent?.data.channel !== 'fence' && one.sent) },
+    ours: { seen: list => list.filter((one, i) => !(one.refused && i > list.findIndex(other => other.refused))) } },
+
 ];

@@ -28,7 +28,7 @@
 enum { HANDLERS = 64, PAIRS = 16, LINE = 256 * 1024 };
 
 typedef struct handler {
-    char label[128], event[256]; /* event "": all */
+    char label[256], event[256]; /* event "": all */
     char place[256];             /* where it is bound */
     pusher_binding binding;
     char *then;                  /* command to run inside, once */
@@ -324,6 +324,7 @@ static void do_disconnect(char **w)
 static void do_quit(char **w)
 {
     (void)w;
+    puts("{\"quit\":true}");
     quit = true;
 }
 
@@ -459,7 +460,7 @@ static void loop(void)
         fflush(stdout);
         poll(set, 2, wait_ms());
         if (set[0].revents && !read_commands()) {
-            quit = true;
+            quit = true; /* whoever drove us is gone */
         }
         pusher_poll(client, pusher_sockets_now_ms());
     }

@@ -788,6 +788,10 @@ static void close_with(conn *c, int code, const char *reason)
     }
     if (code != SERVER_CLOSE_FIN && can_send(c)) {
         close_frame(c, code, reason);
+        if (c->s->o.patient && !c->close_received) {
+            leave_all(c);
+            return;
+        }
     }
     end_connection(c);
 }
@@ -3451,9 +3455,15 @@ static size_t count_connections(const server *s, const char *unused)
     size_t n = 0;
     (void)unused;
     for (size_t i = 0; i < s->conn_count; i++) {
-        n += s->conns[i]->at == PHASE_OPEN;
+        n += s->conns[i]->at == PHASE_OPEN && !s->conns[i]->close_sent;
     }
     return n;
+}
+
+static size_t count_sockets(const server *s, const char *unused)
+{
+    (void)unused;
+    return s->conn_count;
 }
 
 size_t server_subscribers(server *s, const char *chan)
@@ -3504,6 +3514,11 @@ static bool wait_for(server *s, count_fn *count, const char *name, size_t n, uin
 bool server_wait_connections(server *s, size_t n, uint32_t timeout_ms)
 {
     return wait_for(s, count_connections, NULL, n, timeout_ms);
+}
+
+bool server_wait_sockets(server *s, size_t n, uint32_t timeout_ms)
+{
+    return wait_for(s, count_sockets, NULL, n, timeout_ms);
 }
 
 bool server_wait_subscribers(server *s, const char *chan, size_t n, uint32_t timeout_ms)
