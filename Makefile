@@ -11,6 +11,10 @@ CXX      ?= g++
 PREFIX   ?= /usr/local
 JOBS     ?= $(shell nproc 2>/dev/null || echo 2)
 LIBS     := -lwslay -lmbedcrypto -lpthread
+TLS_LIBS := -lmbedtls -lmbedx509
+LIBS_unit_secretbox := -lsodium # what a single program needs besides
+LIBS_api_encrypted := -lsodium
+LIBS_secretbox := -lsodium
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -46,6 +50,8 @@ API      := $(patsubst %.c,%,$(wildcard tests/api/*.c))
 ANOMALY  := $(patsubst %.c,%,$(wildcard tests/anomaly/*.c))
 SELFTEST := $(patsubst %.c,%,$(wildcard tests/server/selftest.c))
 TESTS    := $(UNIT) $(API) $(ANOMALY) $(SELFTEST)
+# These need speed and go without the sanitizers, under which others do the same less often.
+FAST     := tests/anomaly/two_cuts
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
 SERVER   := $(patsubst %.c,%,$(filter-out %/main.c %/selftest.c,$(wildcard tests/server/*.c)))
 BENCH    := $(basename $(shell grep -l '^int main' tests/bench/*.c tests/bench/*.cc 2>/dev/null))
@@ -55,11 +61,14 @@ FUZZ     := $(patsubst tests/fuzz/%.c,%,$(shell grep -l LLVMFuzzerTestOneInput t
 # tests/unit/json is built as .../tests/unit_json, tests/server/selftest as .../tests/server_selftest
 flat = $(subst /,_,$(patsubst tests/%,%,$(1)))
 programs = $(addprefix build/$(if $(filter san,$(1)),,$(1)/)tests/,$(call flat,$(2)))
+run_tests = $(call programs,san,$(filter-out $(FAST),$(TESTS))) $(call programs,opt,$(FAST))
+run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY)))
 
 # ---- commands -----------------------------------------------------------------------------------
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
+.PHONY: platforms mbedtls size
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
@@ -82,7 +91,7 @@ endif
 test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(DEPS) demo test
 	$(SUB) build-test
-	@$(CHECK)/run_tests.sh build/log/test $(call programs,san,$(TESTS))
+	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
 
 examples: ## build everything in examples/ and the test server, into build/
 	@$(DEPS) demo
@@ -109,6 +118,9 @@ valgrind: ## the unit and API tests under valgrind
 	    --errors-for-leak-kinds=all" \
 	    $(CHECK)/run_tests.sh build/log/valgrind $(call programs,plain,$(UNIT) $(API))
 
+mbedtls: ## the TLS tests with mbedTLS 3.6, in a Debian 13 of their own; needs root
+	@$(CHECK)/mbedtls36.sh
+
 fuzz: ## libFuzzer on tests/fuzz, FUZZ_SECONDS=60 for each target
 	@$(DEPS) demo fuzz
 	$(SUB) build-fuzz
@@ -118,8 +130,16 @@ coverage: ## lines and branches of pusher.h that the tests execute
 	@$(DEPS) demo test coverage
 	@find build/cov -name '*.gcda' -delete 2>/dev/null || true
 	$(SUB) build-coverage
-	@$(CHECK)/run_tests.sh build/log/coverage $(call programs,cov,$(UNIT) $(API) $(ANOMALY)); \
+	@$(CHECK)/run_tests.sh build/log/coverage $(run_coverage); \
 	    status=$$?; $(CHECK)/coverage.sh && exit $$status
+
+platforms: ## the tests on other processors, big-endian ones too, and on a bare Cortex-M3
+	@$(DEPS) demo
+	@tests/platforms/run.sh $(PLATFORMS)
+
+size: ## code and RAM on a Cortex-M4, for each room of pusher.h
+	@$(DEPS) demo size
+	@tests/platforms/size.sh
 
 install: ## copy pusher.h to PREFIX/include (default /usr/local; DESTDIR is respected)
 	@install -d "$(DESTDIR)$(PREFIX)/include"
@@ -132,9 +152,9 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
-build-test: $(call programs,san,$(TESTS))
+build-test: $(run_tests)
 build-valgrind: $(call programs,plain,$(UNIT) $(API))
-build-coverage: $(call programs,cov,$(UNIT) $(API) $(ANOMALY))
+build-coverage: $(run_coverage)
 build-bench: $(BENCH:tests/%=build/%)
 build-fuzz: $(addprefix build/fuzz/,$(FUZZ))
 
@@ -151,7 +171,7 @@ build/examples/%: build/opt/examples/%.o
 build/bench/%: build/opt/tests/bench/%.o $(patsubst %,build/opt/%.o,$(HELPERS)) build/opt/libtest.a
 	@mkdir -p $(@D)
 	$(call SAY,link)
-	$(CXX) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CXX) $(LDFLAGS) $^ $(LIBS) $(LIBS_$(@F)) -o $@
 
 build/fuzz/%: tests/fuzz/%.c
 	@mkdir -p $(@D)
@@ -186,7 +206,8 @@ $(foreach t,$(TESTS),$(eval $(call programs,$(1),$(t)): build/$(1)/$(t).o))
 $(call programs,$(1),$(TESTS)): build/$(1)/libtest.a
 	@mkdir -p $$(@D)
 	$$(call SAY,link)
-	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka $$(LIBS) -o $$@
+	$$(CC) $$(LDFLAGS) $$(FLAGS_$(1)) $$(filter %.o,$$^) $$(filter %.a,$$^) -lcmocka \
+	    $$(if $$(findstring tls,$$(@F)),$$(TLS_LIBS)) $$(LIBS) $$(LIBS_$$(@F)) -o $$@
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 

@@ -5,11 +5,13 @@
  *     In ONE C or C++ file, before other headers:
  *
  *         #define PUSHER_IMPLEMENTATION
- *         #define PUSHER_SOCKETS          // ready-made sockets, clock and randomness (POSIX)
+ *         #define PUSHER_SOCKETS          // ready-made sockets, clock and randomness
  *         #include "pusher.h"
  *
  *     Link wslay and mbedTLS' crypto: -lwslay -lmbedcrypto. Have jsmn.h on the include path.
- *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.)
+ *     (Debian: apt-get install libwslay-dev libjsmn-dev libmbedtls-dev.) With PUSHER_SOCKETS also
+ *     -lpthread, on Windows -lws2_32 -lbcrypt. For TLS define PUSHER_TLS, too, and link -lmbedtls
+ *     -lmbedx509 before -lmbedcrypto.
  *     Everywhere else just #include "pusher.h".
  *
  * THE SMALLEST PROGRAM
@@ -78,6 +80,35 @@
  *     What goes wrong later is told to options.error_fn with code, the server's own code, the
  *     channel and a sentence that a person can act on. Nothing is printed.
  *
+ * TLS
+ *     With PUSHER_TLS every client speaks TLS unless options.tls.mode says otherwise, over whatever
+ *     transport it has. mbedTLS 2.28, 3.x and 4.x will do; 2.28.10 and 3.6.3 are the first without
+ *     known holes in how a client verifies. What is verified cannot be forgotten:
+ *         version    TLS 1.2 at least
+ *         trust      a chain up to an authority of options.tls.ca_file or .ca; if neither is given,
+ *                    of the system's list (the usual files on POSIX, the ROOT store on Windows:
+ *                    link -lcrypt32). No list is an error of pusher_create().
+ *         host       the name must stand in the certificate, an address must stand in it as an
+ *                    address. A wildcard is one whole label, and has two labels behind it.
+ *         strength   no MD5, no SHA-1, RSA from 2048 bits on; dates; allowed for servers
+ *     A server that fails is reported as PUSHER_ERR_TLS with the reason, never gets a byte of ours,
+ *     and is tried again like any other. So is a stream that ends without TLS' goodbye: it may have
+ *     been cut. Revocation is not looked up.
+ *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
+ *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
+ *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
+ *     is refused.
+ *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
+ *     "not valid before ..., by this machine's clock": set the clock first. Built without
+ *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
+ *     Randomness is options.random's; keys of TLS 1.3, and all in mbedTLS 4, come from PSA's own.
+ *     Time: one handshake step a poll, so about ten to fifteen polls; the dearest step is a few
+ *     milliseconds on a desktop. A reconnect resumes the session and costs less. mbedTLS can cut
+ *     the steps smaller (MBEDTLS_ECP_RESTARTABLE and mbedtls_ecp_set_max_ops()).
+ *     Memory: mbedTLS takes about 50 KiB a connection, and 1 to 4 KiB for each authority, from its
+ *     own allocator (mbedtls_platform_set_calloc_free()), not from options.allocator. The system's
+ *     list is some 140 authorities: a small device names the one it needs.
+ *
  * WITHOUT PUSHER_SOCKETS
  *     Fill in options.transport (five functions: a non-blocking byte stream) and options.random,
  *     and give pusher_poll() your clock. The rest needs libc's string.h and stdlib.h, wslay's
@@ -89,12 +120,12 @@
  *     one block of about 4 KiB a connection that wslay takes from malloc. Every limit is an option.
  *
  * SWITCHES, to be defined before the implementation
- *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness (-lpthread)
+ *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness
+ *                         (POSIX and Windows)
+ *     PUSHER_TLS          TLS on mbedTLS over any transport (-lmbedtls -lmbedx509)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
  *
- * NOT IN THIS VERSION
- *     TLS, private, presence and encrypted channels, client events, sign-in, Windows sockets.
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -131,9 +162,13 @@ typedef struct pusher_client pusher_client; /* one connection with its channels 
 /* Value handles. All zero is "none"; a handle whose thing has gone is stale, for ever. */
 typedef struct pusher_channel { uint32_t id, generation; } pusher_channel;
 typedef struct pusher_binding { uint32_t id, generation; } pusher_binding;
+typedef struct pusher_ticket { uint32_t id, epoch; } pusher_ticket; /* one open authorization    */
 
-/* A pseudo channel for pusher_bind() and pusher_unbind_where(): the events of all channels. */
+/* Pseudo channels for pusher_bind() and pusher_unbind_where(): the events of all channels, those
+   sent to the signed-in user, and "online" / "offline" of the users that this one watches. */
 #define PUSHER_ALL (pusher_pseudo_channel(UINT32_MAX))
+#define PUSHER_USER (pusher_pseudo_channel(UINT32_MAX - 1))
+#define PUSHER_WATCHLIST (pusher_pseudo_channel(UINT32_MAX - 2))
 
 static inline pusher_channel pusher_pseudo_channel(uint32_t id)
 {
@@ -149,14 +184,22 @@ typedef enum pusher_result {
     PUSHER_OK = 0,
     PUSHER_ERR_ARGUMENT,       /* a NULL, or an option that cannot be                           */
     PUSHER_ERR_MEMORY,         /* the allocator gave nothing, or a configured limit is reached  */
-    PUSHER_ERR_STALE,          /* the handle's channel or binding has gone                      */
+    PUSHER_ERR_STALE,          /* the handle's channel, binding or ticket has gone              */
     PUSHER_ERR_NAME,           /* not a channel or event name the protocol allows               */
-    PUSHER_ERR_NOT_SUBSCRIBED, /* no such channel: subscribe first                              */
+    PUSHER_ERR_NOT_CONNECTED,  /* nothing can be sent now                                       */
+    PUSHER_ERR_NOT_SUBSCRIBED, /* no such channel, or the server has not confirmed it yet       */
+    PUSHER_ERR_PUBLIC,         /* public channels take no client events                         */
+    PUSHER_ERR_ENCRYPTED,      /* encrypted channels take no client events                      */
     PUSHER_ERR_UNSUPPORTED,    /* not in this version or build                                  */
-    PUSHER_ERR_TOO_BIG,        /* a message over max_message_bytes                              */
+    PUSHER_ERR_TOO_BIG,        /* over a limit: message, client event, members                  */
+    PUSHER_ERR_RATE,           /* more client events a second than the server takes             */
+    PUSHER_ERR_QUEUE_FULL,     /* the output is full: try again after the next poll             */
+    PUSHER_ERR_AUTH,           /* no authorization: refused, unanswered, or an answer without   */
+    PUSHER_ERR_DECRYPT,        /* an event that could not be decrypted                          */
     PUSHER_ERR_RANDOM,         /* the random source failed                                      */
     PUSHER_ERR_RESOLVE,        /* the host name has no address                                  */
     PUSHER_ERR_IO,             /* the connection could not be made, or was lost                 */
+    PUSHER_ERR_TLS,            /* the server's certificate or its TLS was refused: see message  */
     PUSHER_ERR_HTTP,           /* the server did not answer 101 to the WebSocket upgrade        */
     PUSHER_ERR_PROTOCOL,       /* bytes that RFC 6455 or the Pusher protocol forbids            */
     PUSHER_ERR_PARSE,          /* a message that is not JSON, or lacks what it must have        */
@@ -177,8 +220,22 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect          */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
+                                  pusher_subscribe() is called once more                        */
 } pusher_subscription;
+
+/* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
+   needs authorization. */
+typedef enum pusher_kind {
+    PUSHER_KIND_PUBLIC = 0,
+    PUSHER_KIND_CACHE,           /* cache-                   */
+    PUSHER_KIND_PRIVATE,         /* private-                 */
+    PUSHER_KIND_PRIVATE_CACHE,   /* private-cache-           */
+    PUSHER_KIND_PRESENCE,        /* presence-                */
+    PUSHER_KIND_PRESENCE_CACHE,  /* presence-cache-          */
+    PUSHER_KIND_ENCRYPTED,       /* private-encrypted-       */
+    PUSHER_KIND_ENCRYPTED_CACHE  /* private-encrypted-cache- */
+} pusher_kind;
 
 /* Pointers live until the callback returns (error_fn), or until the client's next call
    (pusher_last_error). */
@@ -195,6 +252,13 @@ PUSHER_DEF const char *pusher_state_name(pusher_state state);       /* "connecte
 
 /* ---- events -------------------------------------------------------------------------------- */
 
+/* Somebody in a presence channel. The pointers live until the next poll; UTF-8, NUL-terminated. */
+typedef struct pusher_member {
+    const char *id;           /* a number on the wire is given as its text                      */
+    const char *info;         /* user_info as JSON text; "" when there is none                  */
+    size_t info_len;          /* bytes                                                          */
+} pusher_member;
+
 /* Valid during the callback only; copy what you keep. Text is UTF-8 and NUL-terminated. data may
    hold NUL bytes of its own (\u0000 in JSON): data_len counts them. */
 typedef struct pusher_event {
@@ -207,6 +271,12 @@ typedef struct pusher_event {
     const char *raw;          /* the payload exactly as on the wire; NOT NUL-terminated         */
     size_t raw_len;           /* bytes; 0 = the message had no data                             */
     const char *user_id;      /* sender of a client event on a presence channel, else NULL      */
+    const pusher_member *member; /* pusher:member_added and _removed: who; else NULL            */
+    bool from_cache;          /* the first event of a cache channel after subscribing, unless
+                                 pusher:cache_miss came before it. No server marks it: an event
+                                 published in that very moment looks the same                   */
+    uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
+                                 long events may have been missed; else 0                       */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -219,11 +289,12 @@ enum {
     PUSHER_IO_WANT_READ = -1,     /* nothing now; again when readable                           */
     PUSHER_IO_WANT_WRITE = -2,    /* nothing now; again when writable                           */
     PUSHER_IO_ERROR = -3,         /* failed for good                                            */
-    PUSHER_IO_ERROR_RESOLVE = -4  /* ready_fn: the host name has no address                     */
+    PUSHER_IO_ERROR_RESOLVE = -4, /* ready_fn: the host name has no address                     */
+    PUSHER_IO_ERROR_TLS = -5      /* the other side is not who it should be, or broke TLS       */
 };
 
 /* A non-blocking byte stream. No function may block. Called from pusher_poll(), but for close_fn,
-   which pusher_destroy() calls too. */
+   which pusher_destroy() calls too (under TLS with a send_fn before it: the goodbye). */
 typedef struct pusher_transport {
     /* Start connecting to host (name or numeric address, no brackets) and port. NULL: failed.
        The host text lives as long as the client. */
@@ -261,14 +332,87 @@ typedef struct pusher_logger {
     void *user_data;
 } pusher_logger;
 
+/* ---- authorization ------------------------------------------------------------------------- */
+
+typedef enum pusher_auth_kind {
+    PUSHER_AUTH_CHANNEL = 0, /* may this client subscribe to the channel?                       */
+    PUSHER_AUTH_USER         /* who is this client? (pusher_signin)                             */
+} pusher_auth_kind;
+
+typedef enum pusher_auth_reason {
+    PUSHER_AUTH_FIRST = 0,   /* the channel is new                                              */
+    PUSHER_AUTH_RECONNECT,   /* a new connection needs a new answer                             */
+    PUSHER_AUTH_KEY_REFRESH, /* an event could not be decrypted: has the key changed?           */
+    PUSHER_AUTH_RETRY        /* the answer before was "later", or there was none                */
+} pusher_auth_reason;
+
+/* Valid during the callback, but for the ticket: that is answered then or many polls later. */
+typedef struct pusher_auth_request {
+    pusher_ticket ticket;
+    pusher_auth_kind kind;
+    pusher_auth_reason reason;
+    uint32_t attempt;         /* from 1                                                         */
+    const char *socket_id;
+    const char *channel_name; /* "" for a user                                                  */
+    pusher_channel channel;   /* none for a user                                                */
+} pusher_auth_request;
+
+/* Answer each with pusher_auth_accept() or _reject(), or all with pusher_auth_accept_batch().
+   count is 1 unless auth.max_batch allows more. */
+typedef void (*pusher_auth_fn)(pusher_client *client, const pusher_auth_request *requests,
+                               uint32_t count, void *user_data);
+/* Called before each request to the endpoint: add what it needs by pusher_auth_header() and
+   pusher_auth_param(). */
+typedef void (*pusher_auth_prepare_fn)(pusher_client *client, const pusher_auth_request *request,
+                                       void *user_data);
+
+typedef struct pusher_pair { const char *name, *value; } pusher_pair;
+
+/* How channels other than public ones, and users, are authorized: by the first of request_fn,
+   endpoint and secret that is given (users: user_fn, user_endpoint, request_fn, secret). Copied,
+   strings included. Nothing in here ever reaches a log or an error text. */
+typedef struct pusher_auth_options {
+    pusher_auth_fn request_fn;       /* your own way; called in pusher_poll()                   */
+    pusher_auth_fn user_fn;          /* the same for users only                                 */
+    const char *endpoint;            /* http://host[:port]/path: gets a POST like pusher-js',
+                                        socket_id=...&channel_name=..., form-encoded            */
+    const char *user_endpoint;       /* the same for users: socket_id=...                       */
+    const pusher_pair *headers;      /* of each request: Authorization, for example             */
+    const pusher_pair *params;       /* more form fields of each request                        */
+    size_t header_count, param_count;
+    pusher_auth_prepare_fn prepare_fn; /* headers and params that change, such as tokens        */
+    const char *secret;              /* the app's secret: signs here. For development and for
+                                        programs that are servers: it must not be shipped       */
+    const char *channel_data;        /* with secret: JSON of this user for presence channels,
+                                        {"user_id":"1","user_info":{...}}                       */
+    const char *signin_data;         /* with secret: JSON of this user for pusher_signin(),
+                                        {"id":"1",...}                                          */
+    uint32_t max_batch;              /* 1: requests in one call of request_fn; at most 65536    */
+    uint32_t max_attempts;           /* 3: until "later", status 429 and 5xx, no route and no
+                                        answer in time are taken for a no                       */
+    uint32_t max_answer_bytes;       /* 16384: of the endpoint                                  */
+    void *user_data;                 /* for the functions above                                 */
+} pusher_auth_options;
+
+/* ---- TLS ----------------------------------------------------------------------------------- */
+
 typedef enum pusher_tls_mode {
-    PUSHER_TLS_DEFAULT = 0, /* TLS where it is compiled in: not in this version, so plain        */
+    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
-    PUSHER_TLS_ON           /* refused by pusher_create() in this version                        */
+    PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only". The same   */
 } pusher_tls_mode;
 
+/* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
 typedef struct pusher_tls_options {
     pusher_tls_mode mode;
+    const char *ca_file;    /* whom to trust, instead of the system's list: a file in PEM       */
+    const void *ca;         /* the same in memory: PEM, any number; or DER, one certificate     */
+    size_t ca_len;          /* its bytes; 0: ca is text that ends with a NUL                    */
+    const void *ssl_config; /* const mbedtls_ssl_config *, used as it is, instead of all else
+                               here: pinning, client certificates. Must outlive the client      */
+    bool insecure_accept_any_certificate; /* ANYBODY can be the server, and read and write all:
+                                             for a test on the bench. Logged at each connection */
 } pusher_tls_options;
 
 /* ---- options ------------------------------------------------------------------------------- */
@@ -285,11 +429,12 @@ typedef struct pusher_options {
     const char *key;     /* the app's key; required                                             */
     const char *cluster; /* pusher.com: "eu", "mt1" ... makes the host ws-CLUSTER.pusher.com    */
     const char *host;    /* own server: name or address, without ws:// or port; over cluster    */
-    uint32_t port;       /* default 80 (443 with TLS)                                           */
+    uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
 
     pusher_tls_options tls;
+    pusher_auth_options auth;
     pusher_transport transport; /* default with PUSHER_SOCKETS: pusher_sockets_transport()      */
     pusher_random random;       /* default with PUSHER_SOCKETS: pusher_sockets_random()         */
     pusher_allocator allocator;
@@ -306,6 +451,8 @@ typedef struct pusher_options {
     uint32_t unavailable_timeout_ms; /* 10000: until "connecting" is called "unavailable"       */
     uint32_t connect_timeout_ms;     /* 15000: from look-up to connection_established           */
     uint32_t subscribe_timeout_ms;   /* 10000: for the answer to a subscription                 */
+    uint32_t auth_timeout_ms;        /* 10000: for the answer to an authorization               */
+    uint32_t signin_timeout_ms;      /* 10000: for the answer to a sign-in                      */
     uint32_t reconnect_base_ms;      /* 1000                                                    */
     uint32_t reconnect_cap_ms;       /* 30000; also how long a connection must last before the
                                         count of failures starts again                          */
@@ -315,6 +462,12 @@ typedef struct pusher_options {
     uint32_t max_output_bytes;       /* 12288: bytes waiting to be sent; at least 1024          */
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
     uint32_t max_channels;           /* 1048576; at most 16777216                               */
+    uint32_t max_members;            /* 10000: in one presence channel                          */
+    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key         */
+    uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
+    uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
+    uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
+                                        confirmed fails; else it waits, up to so many bytes     */
 } pusher_options;
 
 /* ---- a client's life ----------------------------------------------------------------------- */
@@ -352,7 +505,10 @@ PUSHER_DEF uint64_t pusher_next_poll_ms(const pusher_client *client);
 enum { PUSHER_WANTS_READ = 1, PUSHER_WANTS_WRITE = 2 };
 PUSHER_DEF int pusher_wants(const pusher_client *client);
 
-/* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none. */
+/* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none: then
+   only the time of the next poll counts. Ask again after each poll. With the ready-made sockets a
+   poll that ends with -1 lies between two connections, even if both get the same number; on
+   Windows it is a SOCKET. */
 PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
@@ -367,8 +523,17 @@ PUSHER_DEF const pusher_error *pusher_last_error(const pusher_client *client);
 
 /* One more reference to the channel; the first one subscribes. Names: 1 to 200 characters of
    A-Z a-z 0-9 _ - = @ , . ; : # and no # in front (the server's own channels).
-   None on failure: PUSHER_ERR_NAME, _UNSUPPORTED (private-, presence-), _MEMORY, _ARGUMENT. */
+   None on failure: PUSHER_ERR_NAME, _AUTH (options.auth has no way to authorize it), _UNSUPPORTED
+   (an encrypted channel, and mbedTLS without Poly1305), _MEMORY, _ARGUMENT. */
 PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *channel_name);
+
+/* The same, with more members for the subscription's data: a JSON object such as
+   {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
+   and sent with each subscription from the next one on; it must not hold channel, auth or
+   channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
+   1024 bytes). */
+PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
+                                                const char *fields_json);
 
 /* One reference fewer; with the last one the subscription ends, its bindings go, and the handle
    becomes stale. PUSHER_ERR_STALE: it was so already; harmless. */
@@ -391,9 +556,75 @@ PUSHER_DEF pusher_subscription pusher_channel_state(const pusher_client *client,
 PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *client,
                                                       pusher_channel channel);
 
+/* By the longest prefix; see pusher_kind. */
+PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name);
+
+/* ---- presence ------------------------------------------------------------------------------ */
+
+/* The members of a presence channel, this client among them; 0 on any other channel. While the
+   connection is lost they stay as they were; afterwards the difference is told as
+   pusher:member_removed and pusher:member_added behind pusher:subscription_succeeded. */
+PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel);
+
+/* index counts from 0; the order holds until somebody leaves. False: there is no such member, and
+   *member is all NULL. */
+PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
+                                 uint32_t index, pusher_member *member);
+PUSHER_DEF bool pusher_member_find(const pusher_client *client, pusher_channel channel,
+                                   const char *user_id, pusher_member *member);
+/* This client's own. */
+PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel channel,
+                                 pusher_member *member);
+
+/* ---- client events, sign-in ---------------------------------------------------------------- */
+
+/* Sends an event to the channel's other subscribers, through the server. The name begins with
+   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
+   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
+   _MEMORY. */
+PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
+                                        const char *event_name, const char *json, size_t len);
+
+/* Signs the user in on this connection and on each that follows. The outcome is told to the
+   handlers of PUSHER_USER and PUSHER_ALL: pusher:signin_success, or pusher:signin_error (refused,
+   or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
+PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
+
+/* The user's id while signed in, else NULL. Lives until the next poll. */
+PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
+
+/* ---- answering authorizations -------------------------------------------------------------- */
+
+/* body: what the application's endpoint answers, as it is: {"auth":"key:signature"}, with
+   "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
+   From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
+   earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
+   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
+                                            const char *body, size_t len);
+
+/* Answers the whole call of request_fn that had this ticket in it: an object with a member for
+   each channel's name, whose value is a body as above, or {"status":200,"data":BODY}. A status
+   other than 200 and a name that is missing are refusals; channels answered before stay so. */
+PUSHER_DEF pusher_result pusher_auth_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                                  const char *body, size_t len);
+
+/* status: the HTTP status or any number of yours, told as server_code; reason: for people, may be
+   NULL. retry: ask again later, up to auth.max_attempts. PUSHER_ERR_STALE as above. */
+PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket ticket,
+                                            int status, const char *reason, bool retry);
+
+/* In auth.prepare_fn only: one more header or form field of the request being made.
+   PUSHER_ERR_ARGUMENT: called elsewhere, or the header would break the request. */
+PUSHER_DEF pusher_result pusher_auth_header(pusher_client *client, const char *name,
+                                            const char *value);
+PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *name,
+                                           const char *value);
+
 /* ---- bindings ------------------------------------------------------------------------------ */
 
-/* Call fn for each event of this name on the channel, or on all channels with PUSHER_ALL. The same
+/* Call fn for each event of this name on the channel or pseudo channel. The same
    fn bound twice fires twice. The name is copied; any text up to 200 bytes. None on failure:
    PUSHER_ERR_NOT_SUBSCRIBED (an empty handle), _STALE, _NAME, _ARGUMENT (fn is NULL), _MEMORY. */
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
@@ -421,9 +652,19 @@ typedef struct pusher_stats {
     uint64_t events;              /* given to at least one handler                              */
     uint64_t events_unbound;      /* nobody had bound them                                      */
     uint64_t messages_bad;        /* reported as PUSHER_ERR_PARSE or ignored as binary          */
+    uint64_t dropped_memory;      /* messages dropped because the allocator gave nothing        */
+    uint64_t dropped_decrypt;     /* encrypted events that could not be decrypted               */
+    uint64_t dropped_held;        /* encrypted events over max_held_bytes                       */
+    uint64_t dropped_triggers;    /* queued client events whose channel went away               */
+    uint64_t pings_received;      /* WebSocket pings                                            */
     uint32_t attempts;            /* connections tried                                          */
     uint32_t connections;         /* connections that reached "connected"                       */
+    uint32_t reconnects;          /* those after the first                                      */
     uint32_t round_trip_ms;       /* of the last ping; 0 before the first                       */
+    uint32_t auth_requests;       /* authorizations asked for                                   */
+    uint32_t auth_failures;       /* refused, late or unusable                                  */
+    uint32_t auth_stale;          /* answers to tickets that were stale                         */
+    uint32_t auth_latency_ms;     /* from the last question to its answer                       */
 } pusher_stats;
 
 PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stats);
@@ -431,7 +672,8 @@ PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stat
 /* ---- ready-made parts: need PUSHER_SOCKETS where PUSHER_IMPLEMENTATION is -------------------- */
 
 #if defined(PUSHER_SOCKETS) || !defined(PUSHER_STATIC)
-/* TCP over IPv4 and IPv6. Names are looked up on a short-lived thread of its own. */
+/* TCP over IPv4 and IPv6. Names are looked up on a short-lived thread of its own. Of several
+   addresses the next one is tried beside the first when that has not answered within 250 ms. */
 PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 /* The operating system's random source. */
 PUSHER_DEF pusher_random pusher_sockets_random(void);
@@ -460,6 +702,14 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 
 #include <mbedtls/base64.h>
 #include <mbedtls/md.h>
+#if defined(MBEDTLS_POLY1305_C) && defined(TF_PSA_CRYPTO_VERSION_MAJOR) /* mbedTLS 4 */
+#if !defined(MBEDTLS_DECLARE_PRIVATE_IDENTIFIERS)
+#define MBEDTLS_DECLARE_PRIVATE_IDENTIFIERS
+#endif
+#include <mbedtls/private/poly1305.h>
+#elif defined(MBEDTLS_POLY1305_C)
+#include <mbedtls/poly1305.h>
+#endif
 #include <wslay/wslay.h>
 
 #if !defined(JSMN_H)
@@ -522,6 +772,21 @@ static void psh_env_free(const struct psh_env *env, void *memory)
     if (memory) env->allocator.free_fn(memory, env->allocator.user_data);
 }
 
+/* For secrets: a compiler may leave a memset out when nobody reads the memory again. */
+static void psh_env_wipe(void *memory, size_t len)
+{
+    PUSHER_ASSERT(memory || len == 0);
+    volatile unsigned char *at = (volatile unsigned char *)memory;
+    for (size_t i = 0; i < len; i++) at[i] = 0;
+}
+
+static void psh_env_free_secret(const struct psh_env *env, char *text)
+{
+    PUSHER_ASSERT(env);
+    if (text) psh_env_wipe(text, strlen(text));
+    psh_env_free(env, text);
+}
+
 static bool psh_env_random(const struct psh_env *env, void *buf, size_t len)
 {
     PUSHER_ASSERT(buf && len > 0);
@@ -548,6 +813,7 @@ static char *psh_env_copy(const struct psh_env *env, const char *text, size_t le
 struct psh_buf {
     unsigned char *data;
     size_t len, cap, max;
+    bool secret; /* memory is wiped before it is given back */
 };
 
 static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size_t more)
@@ -560,6 +826,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
     unsigned char *data = (unsigned char *)psh_env_alloc(env, cap);
     if (!data) return false;
     if (buf->len > 0) memcpy(data, buf->data, buf->len);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = data;
     buf->cap = cap;
@@ -569,6 +836,7 @@ static bool psh_env_reserve(const struct psh_env *env, struct psh_buf *buf, size
 static void psh_env_release(const struct psh_env *env, struct psh_buf *buf)
 {
     PUSHER_ASSERT(buf && buf->len <= buf->cap);
+    if (buf->secret) psh_env_wipe(buf->data, buf->cap);
     psh_env_free(env, buf->data);
     buf->data = NULL;
     buf->len = buf->cap = 0;
@@ -744,15 +1012,75 @@ static void psh_env_pool_free(struct psh_pool *pool)
 }
 
 // >>codec
-/* Hashes, base64 and UTF-8. The only room that calls mbedTLS' crypto. */
+/* Hashes, base64, UTF-8 and secret boxes. The only room that calls mbedTLS' crypto. */
 
-enum { PSH_SHA1_BYTES = 20 };
+enum { PSH_SHA1_BYTES = 20, PSH_SHA256_BYTES = 32, PSH_SHA256_HEX = 65, PSH_SHA256_BLOCK = 64 };
 
 static bool psh_codec_sha1(const void *bytes, size_t len, unsigned char digest[PSH_SHA1_BYTES])
 {
     PUSHER_ASSERT(bytes && digest);
     const mbedtls_md_info_t *sha1 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA1);
     return sha1 && mbedtls_md(sha1, (const unsigned char *)bytes, len, digest) == 0;
+}
+
+/* A text to sign need not stand in one place. */
+struct psh_codec_piece {
+    const char *at;
+    size_t len;
+};
+
+static bool psh_codec_md(mbedtls_md_context_t *md, const unsigned char block[PSH_SHA256_BLOCK],
+                         const struct psh_codec_piece *pieces, size_t count,
+                         unsigned char digest[PSH_SHA256_BYTES])
+{
+    PUSHER_ASSERT(md && block && (pieces || count == 0));
+    bool good = mbedtls_md_starts(md) == 0 && mbedtls_md_update(md, block, PSH_SHA256_BLOCK) == 0;
+    for (size_t i = 0; good && i < count; i++)
+        if (pieces[i].len > 0)
+            good = mbedtls_md_update(md, (const unsigned char *)pieces[i].at, pieces[i].len) == 0;
+    return good && mbedtls_md_finish(md, digest) == 0;
+}
+
+/* HMAC (RFC 2104) is two hashes. mbedTLS 4 has no call of its own for it without PSA. */
+static bool psh_codec_hmac(mbedtls_md_context_t *md, const mbedtls_md_info_t *sha256,
+                           const char *secret, const struct psh_codec_piece *pieces, size_t count,
+                           unsigned char digest[PSH_SHA256_BYTES])
+{
+    unsigned char block[PSH_SHA256_BLOCK] = {0};
+    size_t len = strlen(secret);
+    bool good = mbedtls_md_setup(md, sha256, 0) == 0;
+    if (len <= sizeof block) memcpy(block, secret, len);
+    else good = good && mbedtls_md(sha256, (const unsigned char *)secret, len, block) == 0;
+    for (size_t i = 0; i < sizeof block; i++) block[i] ^= 0x36;
+    good = good && psh_codec_md(md, block, pieces, count, digest);
+    for (size_t i = 0; i < sizeof block; i++) block[i] ^= 0x36 ^ 0x5C;
+    struct psh_codec_piece inner = {(const char *)digest, PSH_SHA256_BYTES};
+    good = good && psh_codec_md(md, block, &inner, 1, digest);
+    psh_env_wipe(block, sizeof block);
+    return good;
+}
+
+/* HMAC-SHA256 of the pieces joined, in lower-case hex. */
+static bool psh_codec_hmac_hex(const char *secret, const struct psh_codec_piece *pieces,
+                               size_t count, char hex[PSH_SHA256_HEX])
+{
+    PUSHER_ASSERT(secret && (pieces || count == 0) && hex);
+    static const char digits[] = "0123456789abcdef";
+    const mbedtls_md_info_t *sha256 = mbedtls_md_info_from_type(MBEDTLS_MD_SHA256);
+    unsigned char digest[PSH_SHA256_BYTES];
+    mbedtls_md_context_t md;
+    hex[0] = '\0';
+    if (!sha256) return false;
+    mbedtls_md_init(&md);
+    bool good = psh_codec_hmac(&md, sha256, secret, pieces, count, digest);
+    mbedtls_md_free(&md);
+    if (!good) return false;
+    for (size_t i = 0; i < sizeof digest; i++) {
+        hex[2 * i] = digits[digest[i] >> 4];
+        hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    hex[2 * sizeof digest] = '\0';
+    return true;
 }
 
 /* out is terminated; cap must be at least 4 * ceil(len / 3) + 1. */
@@ -762,6 +1090,50 @@ static bool psh_codec_base64(const unsigned char *bytes, size_t len, char *out, 
     size_t written = 0;
     out[0] = '\0'; /* of nothing it writes nothing */
     return mbedtls_base64_encode((unsigned char *)out, cap, &written, bytes, len) == 0;
+}
+
+/* All ones when low <= c <= high, else 0. */
+static uint32_t psh_codec_between(uint32_t c, uint32_t low, uint32_t high)
+{
+    PUSHER_ASSERT(c <= 255 && low <= high);
+    return 0 - (((low - 1 - c) & (c - high - 1)) >> 31);
+}
+
+/* The value of a base64 digit plus 1, or 0. No branch and no table: it may be part of a key. */
+static uint32_t psh_codec_digit64(char digit)
+{
+    uint32_t c = (unsigned char)digit;
+    return (psh_codec_between(c, 'A', 'Z') & (c - 'A' + 1)) |
+           (psh_codec_between(c, 'a', 'z') & (c - 'a' + 27)) |
+           (psh_codec_between(c, '0', '9') & (c - '0' + 53)) |
+           (psh_codec_between(c, '+', '+') & 63) | (psh_codec_between(c, '/', '/') & 64);
+}
+
+/* Strict: padded, nothing but the alphabet, no bits left over. out may be the text itself; what
+   it holds after a refusal is not to be used. mbedTLS' own would take line ends. */
+static bool psh_codec_unbase64(char *text, size_t len, unsigned char *out, size_t cap,
+                               size_t *out_len)
+{
+    PUSHER_ASSERT((text || len == 0) && (out || cap == 0) && out_len);
+    *out_len = 0;
+    if (len % 4 != 0) return false;
+    size_t pads = len > 0 && text[len - 1] == '=' ? (text[len - 2] == '=' ? 2 : 1) : 0;
+    size_t need = len / 4 * 3 - pads, made = 0;
+    if (need > cap) return false;
+    for (size_t i = 0; i < len; i += 4) {
+        size_t digits = i + 4 == len ? 4 - pads : 4;
+        uint32_t word = 0;
+        for (size_t j = 0; j < 4; j++) {
+            uint32_t digit = j < digits ? psh_codec_digit64(text[i + j]) : 1;
+            if (digit == 0) return false;
+            word = word << 6 | (digit - 1);
+        }
+        if (digits < 4 && (word & (digits == 2 ? 0xFFFF : 0xFF))) return false;
+        for (size_t j = 0; j + 1 < digits; j++) out[made++] = (unsigned char)(word >> (16 - 8 * j));
+    }
+    PUSHER_ASSERT(made == need);
+    *out_len = made;
+    return true;
 }
 
 static uint64_t psh_codec_load64(const unsigned char *at)
@@ -863,6 +1235,150 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
     }
     return true;
 }
+
+/* NaCl's secretbox (Bernstein): XSalsa20 and Poly1305, a tag in front of the ciphertext. */
+enum { PSH_BOX_KEY = 32, PSH_BOX_NONCE = 24, PSH_BOX_TAG = 16, PSH_SALSA_BLOCK = 64 };
+
+#if defined(MBEDTLS_POLY1305_C)
+enum { PSH_BOX_OPENS = 1 }; /* 0 when mbedTLS was built without Poly1305 */
+
+static uint32_t psh_codec_load32(const unsigned char *at)
+{
+    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
+}
+
+static void psh_codec_store32(unsigned char *at, uint32_t word)
+{
+    at[0] = (unsigned char)word;
+    at[1] = (unsigned char)(word >> 8);
+    at[2] = (unsigned char)(word >> 16);
+    at[3] = (unsigned char)(word >> 24);
+}
+
+/* All that is secret while a box is opened, so that one wipe takes it away. */
+struct psh_codec_salsa {
+    uint32_t input[16], words[16];
+    unsigned char block[PSH_SALSA_BLOCK];
+};
+
+#define PSH_ROTATE32(x, n) ((x) << (n) | (x) >> (32 - (n)))
+
+#define PSH_SALSA_QUARTER(a, b, c, d)                                                              \
+    do {                                                                                           \
+        uint32_t sum = (a) + (d);                                                                  \
+        (b) ^= PSH_ROTATE32(sum, 7), sum = (b) + (a);                                              \
+        (c) ^= PSH_ROTATE32(sum, 9), sum = (c) + (b);                                              \
+        (d) ^= PSH_ROTATE32(sum, 13), sum = (d) + (c);                                             \
+        (a) ^= PSH_ROTATE32(sum, 18);                                                              \
+    } while (0)
+
+/* The twenty rounds: ten times columns, then rows. */
+static void psh_codec_salsa_rounds(struct psh_codec_salsa *salsa)
+{
+    uint32_t *x = salsa->words;
+    memcpy(x, salsa->input, sizeof salsa->words);
+    for (int i = 0; i < 10; i++) {
+        PSH_SALSA_QUARTER(x[0], x[4], x[8], x[12]);
+        PSH_SALSA_QUARTER(x[5], x[9], x[13], x[1]);
+        PSH_SALSA_QUARTER(x[10], x[14], x[2], x[6]);
+        PSH_SALSA_QUARTER(x[15], x[3], x[7], x[11]);
+        PSH_SALSA_QUARTER(x[0], x[1], x[2], x[3]);
+        PSH_SALSA_QUARTER(x[5], x[6], x[7], x[4]);
+        PSH_SALSA_QUARTER(x[10], x[11], x[8], x[9]);
+        PSH_SALSA_QUARTER(x[15], x[12], x[13], x[14]);
+    }
+}
+
+/* The next 64 bytes of the stream. */
+static void psh_codec_salsa_next(struct psh_codec_salsa *salsa)
+{
+    psh_codec_salsa_rounds(salsa);
+    for (size_t i = 0; i < 16; i++)
+        psh_codec_store32(salsa->block + 4 * i, salsa->words[i] + salsa->input[i]);
+    salsa->input[8]++; /* the block's number, 64 bits */
+    if (salsa->input[8] == 0) salsa->input[9]++;
+}
+
+/* XSalsa20: HSalsa20 makes a key of the key and 16 bytes of the nonce; Salsa20 takes the rest. */
+static void psh_codec_salsa_start(struct psh_codec_salsa *salsa, const unsigned char *key,
+                                  const unsigned char *nonce)
+{
+    PUSHER_ASSERT(salsa && key && nonce);
+    uint32_t *in = salsa->input, *x = salsa->words;
+    in[0] = UINT32_C(0x61707865); /* "expand 32-byte k" */
+    in[5] = UINT32_C(0x3320646E);
+    in[10] = UINT32_C(0x79622D32);
+    in[15] = UINT32_C(0x6B206574);
+    for (size_t i = 0; i < 4; i++) {
+        in[1 + i] = psh_codec_load32(key + 4 * i);
+        in[6 + i] = psh_codec_load32(nonce + 4 * i);
+        in[11 + i] = psh_codec_load32(key + 16 + 4 * i);
+    }
+    psh_codec_salsa_rounds(salsa);
+    for (size_t i = 0; i < 4; i++) {
+        in[1 + i] = x[5 * i];
+        in[11 + i] = x[6 + i];
+    }
+    in[6] = psh_codec_load32(nonce + 16);
+    in[7] = psh_codec_load32(nonce + 20);
+    in[8] = in[9] = 0;
+    psh_codec_salsa_next(salsa);
+}
+
+/* The first 32 bytes of the stream are Poly1305's key, the message goes on behind them. */
+static void psh_codec_salsa_apply(struct psh_codec_salsa *salsa, unsigned char *at, size_t len)
+{
+    PUSHER_ASSERT(salsa && (at || len == 0));
+    size_t from = 32;
+    while (len > 0) {
+        size_t step = PSH_SALSA_BLOCK - from < len ? PSH_SALSA_BLOCK - from : len;
+        for (size_t i = 0; i < step; i++) at[i] ^= salsa->block[from + i];
+        at += step;
+        len -= step;
+        from = 0;
+        if (len > 0) psh_codec_salsa_next(salsa);
+    }
+}
+
+/* Takes the same time wherever they differ. */
+static bool psh_codec_same_tag(const unsigned char *a, const unsigned char *b)
+{
+    PUSHER_ASSERT(a && b);
+    volatile unsigned char differ = 0;
+    for (size_t i = 0; i < PSH_BOX_TAG; i++) differ = (unsigned char)(differ | (a[i] ^ b[i]));
+    return differ == 0;
+}
+
+/* Opens the box where it is: the plain text then stands behind the tag, len - PSH_BOX_TAG bytes.
+   Nothing is changed when it was not sealed with this key and nonce. */
+static bool psh_codec_box_open(const unsigned char key[PSH_BOX_KEY],
+                               const unsigned char nonce[PSH_BOX_NONCE], unsigned char *box,
+                               size_t len)
+{
+    PUSHER_ASSERT(key && nonce && (box || len == 0));
+    if (len < PSH_BOX_TAG) return false;
+    unsigned char tag[PSH_BOX_TAG], *text = box + PSH_BOX_TAG;
+    struct psh_codec_salsa salsa;
+    psh_codec_salsa_start(&salsa, key, nonce);
+    bool good = mbedtls_poly1305_mac(salsa.block, text, len - PSH_BOX_TAG, tag) == 0 &&
+                psh_codec_same_tag(tag, box);
+    if (good) psh_codec_salsa_apply(&salsa, text, len - PSH_BOX_TAG);
+    psh_env_wipe(&salsa, sizeof salsa);
+    psh_env_wipe(tag, sizeof tag);
+    return good;
+}
+#else
+enum { PSH_BOX_OPENS = 0 };
+
+static bool psh_codec_box_open(const unsigned char key[PSH_BOX_KEY],
+                               const unsigned char nonce[PSH_BOX_NONCE], unsigned char *box,
+                               size_t len)
+{
+    PUSHER_ASSERT(key && nonce && (box || len == 0));
+    (void)key, (void)nonce, (void)box, (void)len;
+    return false;
+}
+#endif
 
 // >>json
 /* jsmn is called here only, and only on text that the byte-wise check has accepted: jsmn alone
@@ -1332,6 +1848,157 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
+/* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
+struct psh_json_walk {
+    const char *at, *end; /* at the next member or element, or at the closing bracket */
+    bool object;
+};
+
+/* Bytes of the eight at `at`, outside strings, before the first quote or bracket. */
+static size_t psh_json_flat8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    word |= PSH_EACH(0x20); /* '[' and '{' differ in this bit, and so do ']' and '}' */
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('{')) |
+                       PSH_HAS_ZERO(word ^ PSH_EACH('}'));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t flat = 0;
+    while (at[flat] != '"' && (at[flat] | 0x20) != '{' && (at[flat] | 0x20) != '}') flat++;
+    return flat;
+#endif
+}
+
+/* Behind the string whose opening quote is at `at`. */
+static const char *psh_json_walk_string(const char *at, const char *end)
+{
+    PUSHER_ASSERT(at < end && *at == '"');
+    at++;
+    while (at < end && *at != '"') {
+        size_t plain = end - at >= 8 ? psh_json_plain8(at) : 0;
+        at += plain > 0 ? plain : *at == '\\' ? 2 : 1;
+    }
+    PUSHER_ASSERT(at < end);
+    return at + 1;
+}
+
+/* Behind the object or array that starts at `at`. */
+static const char *psh_json_walk_nested(const char *at, const char *end)
+{
+    size_t depth = 0;
+    do {
+        PUSHER_ASSERT(at < end);
+        size_t flat = end - at >= 8 ? psh_json_flat8(at) : 0;
+        at += flat;
+        if (flat == 8) continue;
+        if (*at == '"') {
+            at = psh_json_walk_string(at, end);
+            continue;
+        }
+        int byte = *at++ | 0x20;
+        if (byte == '{') depth++;
+        if (byte == '}') depth--;
+    } while (depth > 0);
+    return at;
+}
+
+/* Reads the value at `at` into *value and returns the place behind it. */
+static const char *psh_json_walk_value(const char *at, const char *end, struct psh_value *value)
+{
+    PUSHER_ASSERT(at < end && value);
+    const char *first = at;
+    value->string = *at == '"';
+    if (value->string) {
+        at = psh_json_walk_string(at, end);
+    } else if (*at == '{' || *at == '[') {
+        at = psh_json_walk_nested(at, end);
+    } else {
+        while (at < end && *at != ',' && *at != '}' && *at != ']' &&
+               !psh_json_space((unsigned char)*at))
+            at++;
+    }
+    value->raw = first;
+    value->raw_len = (size_t)(at - first);
+    value->at = value->string ? first + 1 : first;
+    value->len = value->string ? value->raw_len - 2 : value->raw_len;
+    return at;
+}
+
+/* text: one valid JSON value, with or without space around it. False: no object and no array. */
+static bool psh_json_enter(struct psh_json_walk *walk, const char *text, size_t len)
+{
+    PUSHER_ASSERT(walk && (text || len == 0));
+    walk->end = text + len;
+    walk->at = psh_json_skip_space(text, walk->end);
+    PUSHER_ASSERT(walk->at < walk->end);
+    walk->object = *walk->at == '{';
+    if (!walk->object && *walk->at != '[') return false;
+    walk->at = psh_json_skip_space(walk->at + 1, walk->end);
+    return true;
+}
+
+/* The next member or element; false at the end, again and again. Values are raw text, a string's
+   without its quotes and with its escapes; *key is zeroed in an array. */
+static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
+                          struct psh_value *value)
+{
+    const char *at = walk->at, *end = walk->end;
+    PUSHER_ASSERT(at < end && key && value);
+    if (*at == '}' || *at == ']') return false;
+    memset(key, 0, sizeof *key);
+    if (walk->object) {
+        at = psh_json_skip_space(psh_json_walk_value(at, end, key), end);
+        PUSHER_ASSERT(at < end && *at == ':');
+        at = psh_json_skip_space(at + 1, end);
+    }
+    at = psh_json_skip_space(psh_json_walk_value(at, end, value), end);
+    PUSHER_ASSERT(at < end);
+    walk->at = *at == ',' ? psh_json_skip_space(at + 1, end) : at;
+    return true;
+}
+
+/* Undoes the escapes of the inside of a valid string, in place: an escape is never shorter than
+   what it stands for. Returns the new length; writes no terminator. */
+static size_t psh_json_unescape(char *at, size_t len)
+{
+    PUSHER_ASSERT(at || len == 0);
+    char *out = at;
+    const char *from = at, *end = at + len;
+    while (from < end) {
+        const char *slash = (const char *)memchr(from, '\\', (size_t)(end - from));
+        size_t plain = (size_t)((slash ? slash : end) - from);
+        if (out != from) memmove(out, from, plain);
+        out += plain;
+        if (!slash) break;
+        from = psh_json_escape(slash + 1, end, &out);
+        PUSHER_ASSERT(from && out < from);
+    }
+    return (size_t)(out - at);
+}
+
+/* Is this the key, its escapes undone? */
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    PUSHER_ASSERT(name && (key->at || key->len == 0));
+    size_t name_len = strlen(name);
+    const char *at = key->at, *end = key->at + key->len;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        size_t len = (size_t)(behind - piece);
+        PUSHER_ASSERT(at && len <= sizeof piece);
+        if (len > name_len || memcmp(piece, name, len) != 0) return false;
+        name += len;
+        name_len -= len;
+    }
+    return name_len == 0;
+}
+
 /* A small nested object: what the protocol's own messages carry in `data`. */
 enum { PSH_JSON_TOKENS = 32 };
 
@@ -1374,43 +2041,83 @@ static struct psh_value psh_json_get(const struct psh_json_object *object, const
     return value;
 }
 
-/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+/* A string's text, with its escapes undone, added to the text. */
+static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+{
+    char piece[PSH_JSON_SLACK];
+    const char *at = value->at, *end = value->at + value->len;
+    PUSHER_ASSERT(value->string);
+    while (at < end && !text->cut) {
+        char *behind = piece;
+        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
+        else *behind++ = *at++;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+    }
+}
+
+/* The same of a member's value, cut to cap. False when missing or no string. */
 static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
                               char *out, size_t cap)
 {
     PUSHER_ASSERT(cap > 0);
     struct psh_value value = psh_json_get(object, key);
-    char piece[PSH_JSON_SLACK];
     struct psh_text text;
     psh_env_text(&text, out, cap);
-    if (!value.string) return false;
-    const char *at = value.at, *end = value.at + value.len;
-    while (at < end && !text.cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(&text, piece, (size_t)(behind - piece));
-    }
-    return true;
+    if (value.string) psh_json_copy(&value, &text);
+    return value.string;
 }
 
 /* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
    neither, or is written with an exponent. */
+static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
+    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
+        number = number * 10 + (uint64_t)(value->at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
+    }
+    if (i < value->len && value->at[i] == '.') i++;
+    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
+    return i == value->len ? (uint32_t)number : fallback;
+}
+
 static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
                                   uint32_t fallback)
 {
+    PUSHER_ASSERT(key);
     struct psh_value value = psh_json_get(object, key);
-    uint64_t number = 0;
-    size_t i = 0;
-    if (value.len == 0 || !psh_json_digit((unsigned char)value.at[0])) return fallback;
-    for (; i < value.len && psh_json_digit((unsigned char)value.at[i]); i++) {
-        number = number * 10 + (uint64_t)(value.at[i] - '0');
-        if (number > UINT32_MAX) return fallback;
+    return psh_json_uint(&value, fallback);
+}
+
+/* The inside of a JSON string; at most six times as long. */
+static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    PUSHER_ASSERT(bytes || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        char escape[] = "\\u0000";
+        if (byte < 0x20) {
+            escape[4] = hex[byte >> 4];
+            escape[5] = hex[byte & 15];
+            psh_env_add(text, escape);
+            continue;
+        }
+        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
+        psh_env_add_bytes(text, bytes + i, 1);
     }
-    if (i < value.len && value.at[i] == '.') i++;
-    while (i < value.len && psh_json_digit((unsigned char)value.at[i])) i++;
-    return i == value.len ? (uint32_t)number : fallback;
+}
+
+/* The whole JSON string. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    PUSHER_ASSERT(text);
+    psh_env_add(text, "\"");
+    psh_json_escaped(text, bytes, len);
+    psh_env_add(text, "\"");
 }
 
 // >>table
@@ -1424,7 +2131,7 @@ struct psh_entry { /* first member of every item in a table */
     char *name;
     unsigned char name_len;
     bool indexed;             /* found by its name */
-    unsigned char state, mark; /* the owner's */
+    unsigned char state, mark, kind, flags; /* the owner's */
 };
 
 struct psh_bucket {
@@ -1772,10 +2479,315 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* Presence lists come with presence channels. */
+/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
+   by the hash of their ids. */
+
+struct psh_member {
+    uint32_t hash, id_len, info_len;
+    char text[1]; /* id NUL info NUL */
+};
+
+struct psh_members {
+    const struct psh_env *env;
+    uint64_t key[2];
+    struct psh_member **items;
+    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
+    uint32_t count, cap, mask, max;
+};
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* was there; has another info now */
+    PSH_MEMBER_SAME,
+    PSH_MEMBER_FULL,    /* max is reached */
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* the text is not what it should be */
+};
+
+enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+                            const uint64_t key[2], uint32_t max)
+{
+    PUSHER_ASSERT(m && max > 0);
+    memset(m, 0, sizeof *m);
+    m->env = env;
+    m->key[0] = key[0];
+    m->key[1] = key[1];
+    m->max = max;
+}
+
+static void psh_member_free(struct psh_members *m)
+{
+    PUSHER_ASSERT(m->count <= m->cap);
+    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = NULL;
+    m->buckets = NULL;
+    m->count = m->cap = m->mask = 0;
+}
+
+static const char *psh_member_id(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member->text[member->id_len] == '\0');
+    return member->text;
+}
+
+/* JSON, or "". */
+static const char *psh_member_info(const struct psh_member *member)
+{
+    PUSHER_ASSERT(member);
+    return member->text + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return (uint32_t)(hash ^ hash >> 32);
+}
+
+/* The bucket of this id, or the empty one where it would stand. */
+static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
+                                  size_t len)
+{
+    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
+    uint32_t i = hash & m->mask;
+    for (; m->buckets[i]; i = (i + 1) & m->mask) {
+        const struct psh_member *member = m->items[m->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
+            break;
+    }
+    return i;
+}
+
+/* The index of this id, or PSH_NONE. */
+static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+{
+    PUSHER_ASSERT(id || len == 0);
+    if (m->count == 0) return PSH_NONE;
+    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
+    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+}
+
+/* Room for one more; the index is at most half full. */
+static bool psh_member_grow(struct psh_members *m)
+{
+    if (m->count < m->cap) return true;
+    if (m->cap > UINT32_MAX / 8) return false;
+    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    struct psh_member **items =
+        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
+    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
+    if (!items || !buckets) {
+        psh_env_free(m->env, items);
+        psh_env_free(m->env, buckets);
+        return false;
+    }
+    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
+    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
+    for (uint32_t i = 0; i < m->count; i++) {
+        uint32_t at = items[i]->hash & mask;
+        while (buckets[at]) at = (at + 1) & mask;
+        buckets[at] = i + 1;
+    }
+    psh_env_free(m->env, m->items);
+    psh_env_free(m->env, m->buckets);
+    m->items = items;
+    m->buckets = buckets;
+    m->cap = cap;
+    m->mask = mask;
+    return true;
+}
+
+static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
+                                          size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    struct psh_member *member =
+        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+    if (!member) return NULL;
+    member->hash = psh_member_hash(m, id, id_len);
+    member->id_len = (uint32_t)id_len;
+    member->info_len = (uint32_t)info_len;
+    memcpy(member->text, id, id_len);
+    member->text[id_len] = '\0';
+    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
+    member->text[id_len + 1 + info_len] = '\0';
+    return member;
+}
+
+static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
+                                             const char *info, size_t info_len)
+{
+    uint32_t at = psh_member_find(m, id, id_len);
+    PUSHER_ASSERT(m->count <= m->max);
+    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
+        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+        return PSH_MEMBER_SAME;
+    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
+    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
+    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
+        psh_env_free(m->env, member);
+        return PSH_MEMBER_MEMORY;
+    }
+    if (at != PSH_NONE) {
+        psh_env_free(m->env, m->items[at]);
+        m->items[at] = member;
+        return PSH_MEMBER_CHANGED;
+    }
+    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
+    m->items[m->count++] = member;
+    m->buckets[bucket] = m->count;
+    return PSH_MEMBER_ADDED;
+}
+
+static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+{
+    PUSHER_ASSERT(m->buckets[hole]);
+    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
+        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
+        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
+        m->buckets[hole] = m->buckets[i];
+        hole = i;
+    }
+    m->buckets[hole] = 0;
+}
+
+/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
+static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+{
+    PUSHER_ASSERT(index < m->count);
+    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
+    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
+    if (member != last)
+        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
+    m->items[index] = last;
+    m->count--;
+    return member;
+}
+
+/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
+static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
+                             size_t *len)
+{
+    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
+    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
+    struct psh_text text;
+    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
+    if (value->string) psh_json_copy(value, &text);
+    else psh_env_add_bytes(&text, value->at, value->len);
+    *len = text.len;
+    return text.len > 0 && !text.cut && strlen(id) == text.len;
+}
+
+/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
+static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
+                            size_t *id_len, struct psh_value *info)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, user;
+    memset(&user, 0, sizeof user);
+    memset(info, 0, sizeof *info);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "user_id")) user = value;
+        if (psh_json_key_is(&key, "user_info")) *info = value;
+    }
+    return psh_member_id_of(&user, id, id_len);
+}
+
+/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
+   (PHP writes such an object as an array). */
+struct psh_member_source {
+    struct psh_value ids, hash;
+};
+
+static bool psh_member_find_source(const char *json, size_t len,
+                                   struct psh_member_source *source)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, presence;
+    memset(source, 0, sizeof *source);
+    memset(&presence, 0, sizeof presence);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, "presence")) presence = value;
+    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
+        !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "ids")) source->ids = value;
+        if (psh_json_key_is(&key, "hash")) source->hash = value;
+    }
+    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+}
+
+/* Adds one, unless its id cannot be one. A null says nothing about a member. */
+static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
+                                             const struct psh_value *info)
+{
+    char id[PSH_MEMBER_ID + 1];
+    size_t len = 0;
+    bool known = info->raw_len > 0 && *info->raw != 'n';
+    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
+    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
+    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+}
+
+/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
+static enum psh_member_result psh_member_add_all(struct psh_members *m,
+                                                 const struct psh_value *from,
+                                                 const struct psh_value *infos)
+{
+    struct psh_json_walk walk, info_walk;
+    struct psh_value key, value, none, unused;
+    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    memset(&none, 0, sizeof none);
+    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
+    bool object = walk.object;
+    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
+    while (psh_json_next(&walk, &key, &value)) {
+        struct psh_value info = none;
+        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
+        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
+                                               : psh_member_add(m, &value, &info);
+        if (result == PSH_MEMBER_MEMORY) return result;
+        if (result == PSH_MEMBER_FULL) worst = result;
+    }
+    return worst;
+}
+
+/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
+   it), MEMORY or BAD (then it is empty). */
+static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+                                                  size_t len)
+{
+    struct psh_member_source source;
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(m->count == 0);
+    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
+    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
+    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
+    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
+        return PSH_MEMBER_BAD;
+    /* Infos first, for an object has the ids, too; then those that have no info. */
+    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
+    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
+    if (a != PSH_MEMBER_MEMORY)
+        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
+    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
+        psh_member_free(m);
+        return PSH_MEMBER_MEMORY;
+    }
+    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+}
 
 // >>http
-/* Writes a request; reads a response head byte by byte, a header at a time. */
+/* HTTP/1.1 (RFC 9112), bytes in and bytes out: writes requests; reads heads byte by byte, a header
+   at a time, and whole answers. */
 
 #define PSH_HTTP_MAX_HEAD 8192
 
@@ -1786,7 +2798,7 @@ struct psh_http {
     size_t total;
     size_t line_len;
     bool cr, any;          /* the last byte was CR; the status line has been read */
-    bool cut;              /* the line did not fit */
+    bool cut;              /* the line, or the one just read, did not fit */
     int status;
     char *value;           /* of the header just read; its name is line */
     char line[192];        /* long enough for the headers that matter; others are cut */
@@ -1883,9 +2895,10 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
     if (byte == '\n') {
         enum psh_http_result result = psh_http_line(http);
         http->line_len = 0;
-        http->cr = http->cut = false;
+        http->cr = false;
         return result;
     }
+    if (http->line_len == 0) http->cut = false;
     if (http->cr) return PSH_HTTP_BAD; /* a CR that no LF follows */
     if (byte == '\r') {
         http->cr = true;
@@ -1895,6 +2908,578 @@ static enum psh_http_result psh_http_step(struct psh_http *http, unsigned char b
         http->cut = true;
     }
     return PSH_HTTP_MORE;
+}
+
+/* -- where to -- */
+
+enum { PSH_HTTP_MAX_URL = 2048, PSH_HTTP_MAX_HOST = 253, PSH_HTTP_MAX_IPV6 = 45 };
+
+struct psh_url {
+    bool tls;
+    uint16_t port;
+    char *host;      /* as a look-up takes it: no brackets */
+    char *authority; /* for the header Host: the port only if it is not the scheme's own */
+    char *target;    /* path and query */
+};
+
+static void psh_http_url_free(const struct psh_env *env, struct psh_url *url)
+{
+    PUSHER_ASSERT(env && url);
+    psh_env_free(env, url->host);
+    psh_env_free(env, url->authority);
+    psh_env_free_secret(env, url->target); /* a query may hold a token */
+    memset(url, 0, sizeof *url);
+}
+
+static bool psh_http_alnum(char c)
+{
+    return (c >= '0' && c <= '9') || (psh_http_lower(c) >= 'a' && psh_http_lower(c) <= 'z');
+}
+
+/* How many bytes at the beginning of text may stand in a host's name, or in an address. */
+static size_t psh_http_host_span(const char *text, bool address)
+{
+    size_t len = 0;
+    if (address) return strspn(text, "0123456789abcdefABCDEF:.");
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("-._", text[len]))) len++;
+    return len;
+}
+
+/* text is what stands behind the host: empty, or ":" and what should be a port. */
+static bool psh_http_url_port(const char *text, size_t len, uint16_t *port)
+{
+    PUSHER_ASSERT(port && (len == 0 || *text == ':'));
+    uint32_t value = 0;
+    if (len == 0) return true;
+    for (size_t i = 1; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9') return false;
+        value = value * 10 + (uint32_t)(text[i] - '0');
+        if (value > UINT16_MAX) return false;
+    }
+    *port = (uint16_t)value;
+    return value > 0;
+}
+
+/* What is wrong with the text as a whole, or NULL; *rest stands behind "://". */
+static const char *psh_http_url_scheme(const char *text, bool *tls, const char **rest)
+{
+    PUSHER_ASSERT(text && tls && rest);
+    char scheme[9];
+    size_t len = 0;
+    while (len < sizeof scheme - 1 && text[len]) {
+        scheme[len] = psh_http_lower(text[len]);
+        len++;
+    }
+    scheme[len] = '\0';
+    *tls = strncmp(scheme, "https://", 8) == 0;
+    if (!*tls && strncmp(scheme, "http://", 7) != 0)
+        return "an endpoint's URL must begin with http:// or https://";
+    *rest = text + (*tls ? 8 : 7);
+    for (len = 0; text[len]; len++) {
+        if (len == PSH_HTTP_MAX_URL) return "an endpoint's URL is over 2048 bytes";
+        if (text[len] <= ' ' || text[len] > '~')
+            return "an endpoint's URL has a space, or a character to be written as %XX";
+    }
+    if (strchr(text, '#')) return "an endpoint's URL has a fragment, which no server would see";
+    return NULL;
+}
+
+static bool psh_http_url_copy(const struct psh_env *env, struct psh_url *url, const char *host,
+                              size_t len, const char *target)
+{
+    char place[PSH_HTTP_MAX_HOST + 16];
+    struct psh_text text;
+    bool address = memchr(host, ':', len) != NULL;
+    psh_env_text(&text, place, sizeof place);
+    if (address) psh_env_add(&text, "[");
+    psh_env_add_bytes(&text, host, len);
+    if (address) psh_env_add(&text, "]");
+    if (url->port != (url->tls ? 443 : 80)) {
+        psh_env_add(&text, ":");
+        psh_env_add_uint(&text, url->port);
+    }
+    PUSHER_ASSERT(!text.cut);
+    url->host = psh_env_copy(env, host, len);
+    url->authority = psh_env_copy(env, place, text.len);
+    len = strlen(target);
+    url->target = (char *)psh_env_alloc(env, len + 2);
+    if (url->target) {
+        url->target[0] = '/';
+        memcpy(url->target + 1, target + (*target == '/'), len + 1 - (*target == '/'));
+    }
+    return url->host && url->authority && url->target;
+}
+
+/* Takes http://host[:port][/path][?query] apart. NULL, or what is wrong; *memory is set when there
+   was not enough of it. Either way url may be freed, and holds nothing unless all went well. */
+static const char *psh_http_url(const struct psh_env *env, const char *text, struct psh_url *url,
+                                bool *memory)
+{
+    PUSHER_ASSERT(env && text && url && memory);
+    const char *host = NULL;
+    memset(url, 0, sizeof *url);
+    const char *wrong = psh_http_url_scheme(text, &url->tls, &host);
+    if (wrong) return wrong;
+    bool address = *host == '[';
+    const char *target = host + strcspn(host, "/?");
+    if (memchr(host, '@', (size_t)(target - host)))
+        return "an endpoint's URL has a user in it: send options.auth.headers instead";
+    host += address;
+    size_t len = psh_http_host_span(host, address);
+    const char *end = host + len + address;
+    if (address && (host[len] != ']' || len > PSH_HTTP_MAX_IPV6 || !memchr(host, ':', len)))
+        return "an endpoint's URL has a wrong IPv6 address";
+    if (len == 0 || len > PSH_HTTP_MAX_HOST || (end != target && *end != ':'))
+        return "an endpoint's URL has no host, or one with characters it must not have";
+    url->port = url->tls ? 443 : 80;
+    if (!psh_http_url_port(end, (size_t)(target - end), &url->port))
+        return "an endpoint's URL has a wrong port: 1 to 65535";
+    if (psh_http_url_copy(env, url, host, len, target)) return NULL;
+    psh_http_url_free(env, url);
+    *memory = true;
+    return NULL;
+}
+
+/* -- what is sent -- */
+
+/* All of it, or nothing. */
+static bool psh_http_add(const struct psh_env *env, struct psh_buf *buf, const char *text,
+                         size_t len)
+{
+    PUSHER_ASSERT(text || len == 0);
+    if (!psh_env_reserve(env, buf, len)) return false;
+    if (len > 0) memcpy(buf->data + buf->len, text, len);
+    buf->len += len;
+    return true;
+}
+
+/* What encodeURIComponent() leaves as it is. */
+static bool psh_http_plain(char c)
+{
+    return psh_http_alnum(c) || (c && strchr("-_.!~*'()", c));
+}
+
+/* The size of the text when escaped; any number over most when it is over most. */
+static size_t psh_http_escaped(const char *text, size_t len, size_t most)
+{
+    PUSHER_ASSERT((text || len == 0) && most <= SIZE_MAX - 3);
+    size_t size = 0;
+    for (size_t i = 0; i < len && size <= most; i++) size += psh_http_plain(text[i]) ? 1u : 3u;
+    return size;
+}
+
+static void psh_http_escape(struct psh_buf *buf, const char *text, size_t len)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        PUSHER_ASSERT(buf->len < buf->cap);
+        if (psh_http_plain(text[i])) {
+            buf->data[buf->len++] = byte;
+        } else {
+            PUSHER_ASSERT(buf->cap - buf->len >= 3);
+            buf->data[buf->len++] = '%';
+            buf->data[buf->len++] = (unsigned char)digits[byte >> 4];
+            buf->data[buf->len++] = (unsigned char)digits[byte & 15];
+        }
+    }
+}
+
+/* "name=value", with a "&" before it if it is not the first. All of it, or nothing. */
+static bool psh_http_form(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                          const char *value, size_t value_len)
+{
+    PUSHER_ASSERT(name && buf->max <= SIZE_MAX / 4);
+    size_t name_len = strlen(name);
+    size_t size = psh_http_escaped(name, name_len, buf->max) + 2;
+    size += psh_http_escaped(value, value_len, buf->max);
+    if (buf->len == 0) size--;
+    if (!psh_env_reserve(env, buf, size)) return false;
+    if (buf->len > 0) buf->data[buf->len++] = '&';
+    psh_http_escape(buf, name, name_len);
+    buf->data[buf->len++] = '=';
+    psh_http_escape(buf, value, value_len);
+    return true;
+}
+
+/* RFC 9110, 5.6.2. */
+static bool psh_http_token(const char *text)
+{
+    PUSHER_ASSERT(text);
+    size_t len = 0;
+    while (psh_http_alnum(text[len]) || (text[len] && strchr("!#$%&'*+-.^_`|~", text[len]))) len++;
+    return len > 0 && text[len] == '\0';
+}
+
+/* Headers that say how the message is framed or what becomes of the connection, and those that
+   would bring an answer we cannot read: they are ours. */
+static bool psh_http_ours(const char *name)
+{
+    static const char *const names[] = {
+        "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
+        "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
+        "accept-encoding"};
+    PUSHER_ASSERT(name);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (psh_http_same(name, names[i])) return true;
+    return false;
+}
+
+/* A header line of the user's. False, and nothing added: not a header that may be sent, or no
+   memory. What is in it cannot end the line. */
+static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const char *name,
+                           const char *value)
+{
+    PUSHER_ASSERT(name && value);
+    size_t name_len = strlen(name), from = buf->len;
+    value += strspn(value, " \t");
+    size_t len = strlen(value);
+    while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t')) len--;
+    if (!psh_http_token(name) || psh_http_ours(name)) return false;
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
+    }
+    if (psh_http_add(env, buf, name, name_len) && psh_http_add(env, buf, ": ", 2) &&
+        psh_http_add(env, buf, value, len) && psh_http_add(env, buf, "\r\n", 2))
+        return true;
+    buf->len = from;
+    return false;
+}
+
+/* The whole request behind what is in out. fields: lines of psh_http_field(). */
+static bool psh_http_post(const struct psh_env *env, struct psh_buf *out, const struct psh_url *url,
+                          const struct psh_buf *fields, const struct psh_buf *body)
+{
+    static const char fixed[] = "\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                                "Accept: application/json\r\n"
+                                "Connection: keep-alive\r\n"
+                                "Content-Length: ";
+    char number[21];
+    struct psh_text digits;
+    size_t from = out->len;
+    PUSHER_ASSERT(url->authority && url->target && url->target[0] == '/');
+    psh_env_text(&digits, number, sizeof number);
+    psh_env_add_uint(&digits, body->len);
+    if (psh_http_add(env, out, "POST ", 5) &&
+        psh_http_add(env, out, url->target, strlen(url->target)) &&
+        psh_http_add(env, out, " HTTP/1.1\r\nHost: ", 17) &&
+        psh_http_add(env, out, url->authority, strlen(url->authority)) &&
+        psh_http_add(env, out, fixed, sizeof fixed - 1) &&
+        psh_http_add(env, out, number, digits.len) && psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)fields->data, fields->len) &&
+        psh_http_add(env, out, "\r\n", 2) &&
+        psh_http_add(env, out, (const char *)body->data, body->len))
+        return true;
+    out->len = from;
+    return false;
+}
+
+/* -- the answer -- */
+
+enum psh_reply_result { PSH_REPLY_MORE = 0, PSH_REPLY_DONE, PSH_REPLY_BAD, PSH_REPLY_BIG,
+                        PSH_REPLY_MEMORY };
+
+enum psh_reply_at {
+    PSH_AT_HEAD = 0,
+    PSH_AT_BODY,      /* of left bytes */
+    PSH_AT_STREAM,    /* a body that ends with the stream */
+    PSH_AT_SIZE,      /* of a chunk */
+    PSH_AT_PAD,       /* blanks behind it */
+    PSH_AT_EXTENSION,
+    PSH_AT_CHUNK,     /* of left bytes */
+    PSH_AT_CHUNK_END, /* the end of line behind it */
+    PSH_AT_TRAILER,
+    PSH_AT_END
+};
+
+enum { PSH_REPLY_DIGITS = 16 }; /* of a chunk's size, leading zeros included */
+
+/* One answer (RFC 9112) to a POST. */
+struct psh_reply {
+    struct psh_http head;          /* head.status */
+    enum psh_reply_at at;
+    size_t declared, left, digits; /* Content-Length; of the body or chunk; of a chunk's size */
+    bool old, sized, chunked, close, alive; /* what the head has said; old: HTTP/1.0 */
+    bool cr;                       /* the last byte of a chunk's line was CR */
+    bool keep;                     /* when done: may the stream be used again? */
+    uint32_t retry_after_s;        /* 0: not said, or not in seconds */
+    const char *wrong;             /* when bad: what the server has sent */
+    struct psh_buf body;           /* terminated if it is not empty; its max is one more */
+};
+
+/* The body of an answer before this one must have been released. */
+static void psh_http_reply_init(struct psh_reply *reply, size_t max_body)
+{
+    PUSHER_ASSERT(max_body < SIZE_MAX - 16);
+    memset(reply, 0, sizeof *reply);
+    psh_http_init(&reply->head);
+    reply->body.max = max_body + 1;
+    reply->body.secret = true;
+}
+
+static enum psh_reply_result psh_http_reply_bad(struct psh_reply *reply, const char *wrong)
+{
+    PUSHER_ASSERT(wrong && reply->at != PSH_AT_END);
+    reply->wrong = wrong;
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BAD;
+}
+
+static enum psh_reply_result psh_http_reply_big(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_BIG;
+}
+
+static enum psh_reply_result psh_http_reply_done(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    reply->at = PSH_AT_END;
+    return PSH_REPLY_DONE;
+}
+
+/* How many bytes the body may still take. */
+static size_t psh_http_reply_room(const struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->body.len < reply->body.max);
+    return reply->body.max - 1 - reply->body.len;
+}
+
+/* Decimal digits and nothing else; a number over most is most. */
+static bool psh_http_number(const char *text, size_t most, size_t *number)
+{
+    PUSHER_ASSERT(text && number);
+    size_t value = 0;
+    for (const char *at = text; *at; at++) {
+        if (*at < '0' || *at > '9') return false;
+        size_t digit = (size_t)(*at - '0');
+        value = value > (most - digit) / 10 ? most : value * 10 + digit;
+    }
+    *number = value;
+    return *text != '\0';
+}
+
+static enum psh_reply_result psh_http_reply_length(struct psh_reply *reply)
+{
+    size_t length = 0;
+    if (reply->head.cut || !psh_http_number(reply->head.value, SIZE_MAX, &length))
+        return psh_http_reply_bad(reply, "a Content-Length that is no number");
+    if (reply->sized && reply->declared != length)
+        return psh_http_reply_bad(reply, "two different values of Content-Length");
+    reply->declared = length;
+    reply->sized = true;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_header(struct psh_reply *reply)
+{
+    const char *name = reply->head.line, *value = reply->head.value;
+    bool cut = reply->head.cut;
+    size_t seconds = 0;
+    PUSHER_ASSERT(name && value);
+    if (!psh_http_token(name)) return psh_http_reply_bad(reply, "a header with a wrong name");
+    if (psh_http_same(name, "content-length")) return psh_http_reply_length(reply);
+    if (psh_http_same(name, "transfer-encoding")) {
+        if (cut || reply->chunked || !psh_http_same(value, "chunked"))
+            return psh_http_reply_bad(reply, "a Transfer-Encoding other than chunked");
+        reply->chunked = true;
+    }
+    if (psh_http_same(name, "content-encoding") && (cut || !psh_http_same(value, "identity")))
+        return psh_http_reply_bad(reply, "a Content-Encoding that was not asked for");
+    if (psh_http_same(name, "connection")) {
+        if (cut || psh_http_lists(value, "close")) reply->close = true;
+        if (psh_http_lists(value, "keep-alive")) reply->alive = true;
+    }
+    if (psh_http_same(name, "retry-after") && !cut &&
+        psh_http_number(value, UINT32_MAX, &seconds))
+        reply->retry_after_s = (uint32_t)seconds;
+    return PSH_REPLY_MORE;
+}
+
+/* Forgets what the head of an interim answer has said. */
+static enum psh_reply_result psh_http_reply_status(struct psh_reply *reply)
+{
+    char minor = reply->head.line[7];
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD);
+    if (minor < '0' || minor > '9')
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    if (reply->head.status == 101)
+        return psh_http_reply_bad(reply, "a change of protocol that was not asked for");
+    reply->old = minor == '0';
+    reply->sized = reply->chunked = reply->close = reply->alive = false;
+    reply->declared = reply->retry_after_s = 0;
+    return PSH_REPLY_MORE;
+}
+
+/* The head is read: how long is the body (RFC 9112, 6.3)? */
+static enum psh_reply_result psh_http_reply_begin(struct psh_reply *reply)
+{
+    int status = reply->head.status;
+    PUSHER_ASSERT(reply->at == PSH_AT_HEAD && status >= 100);
+    if (status < 200) { /* an interim answer; all of them together are one head at most */
+        size_t total = reply->head.total;
+        psh_http_init(&reply->head);
+        reply->head.total = total;
+        return PSH_REPLY_MORE;
+    }
+    if (reply->sized && reply->chunked)
+        return psh_http_reply_bad(reply, "both Content-Length and Transfer-Encoding");
+    reply->keep = !reply->close && (reply->alive || !reply->old);
+    if (reply->old && reply->chunked) reply->keep = false; /* 1.0 has no chunks (6.1) */
+    if (status == 204 || status == 304) { /* if a body comes all the same, it is not read */
+        if (reply->chunked || reply->declared > 0) reply->keep = false;
+        return psh_http_reply_done(reply);
+    }
+    if (reply->declared > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (reply->sized && reply->declared == 0) return psh_http_reply_done(reply);
+    reply->left = reply->declared;
+    reply->at = reply->chunked ? PSH_AT_SIZE : reply->sized ? PSH_AT_BODY : PSH_AT_STREAM;
+    if (reply->at == PSH_AT_STREAM) reply->keep = false;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the head, or of the trailer, which says nothing to us. */
+static enum psh_reply_result psh_http_reply_head(struct psh_reply *reply, unsigned char byte)
+{
+    bool trailer = reply->at == PSH_AT_TRAILER;
+    PUSHER_ASSERT(trailer || reply->at == PSH_AT_HEAD);
+    switch (psh_http_step(&reply->head, byte)) {
+    case PSH_HTTP_STATUS: return psh_http_reply_status(reply);
+    case PSH_HTTP_HEADER: return trailer ? PSH_REPLY_MORE : psh_http_reply_header(reply);
+    case PSH_HTTP_END: return trailer ? psh_http_reply_done(reply) : psh_http_reply_begin(reply);
+    case PSH_HTTP_BAD:
+        if (reply->head.total > PSH_HTTP_MAX_HEAD)
+            return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+        return psh_http_reply_bad(reply, "something that is not HTTP/1.1");
+    default: return PSH_REPLY_MORE;
+    }
+}
+
+/* -1: no digit. */
+static int psh_http_hex(unsigned char byte)
+{
+    if (byte >= '0' && byte <= '9') return byte - '0';
+    if (byte >= 'a' && byte <= 'f') return byte - 'a' + 10;
+    return byte >= 'A' && byte <= 'F' ? byte - 'A' + 10 : -1;
+}
+
+static enum psh_reply_result psh_http_reply_digit(struct psh_reply *reply, size_t digit)
+{
+    size_t room = psh_http_reply_room(reply);
+    PUSHER_ASSERT(digit < 16 && reply->left <= room);
+    if (++reply->digits > PSH_REPLY_DIGITS)
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (reply->left > room >> 4) return psh_http_reply_big(reply);
+    reply->left = reply->left << 4 | digit;
+    return reply->left > room ? psh_http_reply_big(reply) : PSH_REPLY_MORE;
+}
+
+/* Behind the size: blanks, and an extension that is of no interest. */
+static enum psh_reply_result psh_http_reply_extra(struct psh_reply *reply, unsigned char byte)
+{
+    bool blank = byte == ' ' || byte == '\t';
+    PUSHER_ASSERT(reply->at >= PSH_AT_SIZE && reply->at <= PSH_AT_EXTENSION);
+    if (++reply->head.total > PSH_HTTP_MAX_HEAD)
+        return psh_http_reply_bad(reply, "headers of more than 8192 bytes");
+    if (reply->at == PSH_AT_EXTENSION && (blank || byte > ' ') && byte != 0x7F)
+        return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_EXTENSION || (!blank && byte != ';'))
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    reply->at = blank ? PSH_AT_PAD : PSH_AT_EXTENSION;
+    return PSH_REPLY_MORE;
+}
+
+/* A byte of the line with a chunk's size. Unlike a header's, this line must end with CR and LF:
+   with less, a chunk that is shorter than it said could look whole. */
+static enum psh_reply_result psh_http_reply_size(struct psh_reply *reply, unsigned char byte)
+{
+    int digit = reply->at == PSH_AT_SIZE ? psh_http_hex(byte) : -1;
+    PUSHER_ASSERT(reply->chunked);
+    if (reply->cr != (byte == '\n') || (digit < 0 && reply->digits == 0))
+        return psh_http_reply_bad(reply, "a chunk with a wrong size");
+    if (digit >= 0) return psh_http_reply_digit(reply, (size_t)digit);
+    if (byte == '\r') {
+        reply->cr = true;
+        return PSH_REPLY_MORE;
+    }
+    if (byte != '\n') return psh_http_reply_extra(reply, byte);
+    reply->cr = false;
+    reply->digits = 0;
+    reply->at = reply->left > 0 ? PSH_AT_CHUNK : PSH_AT_TRAILER;
+    return PSH_REPLY_MORE;
+}
+
+static enum psh_reply_result psh_http_reply_chunk_end(struct psh_reply *reply, unsigned char byte)
+{
+    PUSHER_ASSERT(reply->left == 0 && reply->at == PSH_AT_CHUNK_END);
+    if (byte != (reply->cr ? '\n' : '\r'))
+        return psh_http_reply_bad(reply, "a chunk of another length than it said");
+    reply->cr = !reply->cr;
+    if (!reply->cr) reply->at = PSH_AT_SIZE;
+    return PSH_REPLY_MORE;
+}
+
+/* Some bytes of the body, all at once. */
+static enum psh_reply_result psh_http_reply_block(struct psh_reply *reply,
+                                                  const struct psh_env *env,
+                                                  const unsigned char *bytes, size_t len)
+{
+    struct psh_buf *body = &reply->body;
+    PUSHER_ASSERT(len > 0);
+    if (len > psh_http_reply_room(reply)) return psh_http_reply_big(reply);
+    if (!psh_env_reserve(env, body, len + 1)) {
+        reply->at = PSH_AT_END;
+        return PSH_REPLY_MEMORY;
+    }
+    memcpy(body->data + body->len, bytes, len);
+    body->len += len;
+    body->data[body->len] = '\0';
+    if (reply->at == PSH_AT_STREAM) return PSH_REPLY_MORE;
+    PUSHER_ASSERT(len <= reply->left);
+    reply->left -= len;
+    if (reply->left > 0) return PSH_REPLY_MORE;
+    if (reply->at == PSH_AT_BODY) return psh_http_reply_done(reply);
+    reply->at = PSH_AT_CHUNK_END;
+    return PSH_REPLY_MORE;
+}
+
+/* The next bytes of the stream. Anything but MORE ends it. DONE: the answer is in head.status and
+   body, and what stands behind it is not used. */
+static enum psh_reply_result psh_http_reply(struct psh_reply *reply, const struct psh_env *env,
+                                            const unsigned char *bytes, size_t len, size_t *used)
+{
+    enum psh_reply_result result = PSH_REPLY_MORE;
+    size_t at = 0;
+    PUSHER_ASSERT(reply->at != PSH_AT_END && (bytes || len == 0));
+    while (at < len && result == PSH_REPLY_MORE) {
+        size_t take = 1;
+        switch (reply->at) {
+        case PSH_AT_HEAD:
+        case PSH_AT_TRAILER: result = psh_http_reply_head(reply, bytes[at]); break;
+        case PSH_AT_SIZE:
+        case PSH_AT_PAD:
+        case PSH_AT_EXTENSION: result = psh_http_reply_size(reply, bytes[at]); break;
+        case PSH_AT_CHUNK_END: result = psh_http_reply_chunk_end(reply, bytes[at]); break;
+        default:
+            take = len - at;
+            if (reply->at != PSH_AT_STREAM && take > reply->left) take = reply->left;
+            result = psh_http_reply_block(reply, env, bytes + at, take);
+        }
+        at += take;
+    }
+    *used = at;
+    return result;
+}
+
+/* The stream has ended: only an answer without a length may end so. */
+static enum psh_reply_result psh_http_reply_eof(struct psh_reply *reply)
+{
+    PUSHER_ASSERT(reply->at != PSH_AT_END);
+    if (reply->at == PSH_AT_STREAM) return psh_http_reply_done(reply);
+    return psh_http_reply_bad(reply, reply->head.total == 0 ? "nothing at all"
+                                                            : "an answer that ends in the middle");
 }
 
 // >>ws
@@ -2368,6 +3953,11 @@ enum psh_kind {
     PSH_KIND_SUBSCRIBED,
     PSH_KIND_REFUSED,
     PSH_KIND_COUNT,
+    PSH_KIND_JOINED,
+    PSH_KIND_LEFT,
+    PSH_KIND_MISS,
+    PSH_KIND_SIGNED_IN,
+    PSH_KIND_WATCHLIST,
     PSH_KIND_INTERNAL   /* pusher_internal: and not known: nobody is told */
 };
 
@@ -2388,12 +3978,17 @@ static enum psh_kind psh_proto_kind(const struct psh_value *name)
         if (psh_proto_is(name, outer_len, "ping")) return PSH_KIND_PING;
         if (psh_proto_is(name, outer_len, "pong")) return PSH_KIND_PONG;
         if (psh_proto_is(name, outer_len, "subscription_error")) return PSH_KIND_REFUSED;
+        if (psh_proto_is(name, outer_len, "cache_miss")) return PSH_KIND_MISS;
+        if (psh_proto_is(name, outer_len, "signin_success")) return PSH_KIND_SIGNED_IN;
         return PSH_KIND_EVENT;
     }
     if (name->len < inner_len || memcmp(name->at, inner, inner_len) != 0) return PSH_KIND_EVENT;
     if (psh_proto_is(name, inner_len, "subscription_succeeded")) return PSH_KIND_SUBSCRIBED;
     if (psh_proto_is(name, inner_len, "subscription_error")) return PSH_KIND_REFUSED;
     if (psh_proto_is(name, inner_len, "subscription_count")) return PSH_KIND_COUNT;
+    if (psh_proto_is(name, inner_len, "member_added")) return PSH_KIND_JOINED;
+    if (psh_proto_is(name, inner_len, "member_removed")) return PSH_KIND_LEFT;
+    if (psh_proto_is(name, inner_len, "watchlist_events")) return PSH_KIND_WATCHLIST;
     return PSH_KIND_INTERNAL;
 }
 
@@ -2404,6 +3999,8 @@ static const char *psh_proto_public_name(enum psh_kind kind, const char *name)
     case PSH_KIND_SUBSCRIBED: return "pusher:subscription_succeeded";
     case PSH_KIND_REFUSED: return "pusher:subscription_error";
     case PSH_KIND_COUNT: return "pusher:subscription_count";
+    case PSH_KIND_JOINED: return "pusher:member_added";
+    case PSH_KIND_LEFT: return "pusher:member_removed";
     default: return name;
     }
 }
@@ -2454,6 +4051,46 @@ static void psh_proto_error(const struct psh_value *data, struct psh_server_erro
     }
 }
 
+/* The last member of this name in a JSON object; false: no JSON object, or no such member. */
+static bool psh_proto_pick(const char *text, size_t len, const char *name, struct psh_value *value)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, item;
+    bool found = false;
+    if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
+        return false;
+    while (psh_json_next(&walk, &key, &item)) {
+        if (!psh_json_key_is(&key, name)) continue;
+        *value = item;
+        found = true;
+    }
+    return found;
+}
+
+enum { PSH_USER_ID = 256 };
+
+/* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
+   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
+                            const char *name, char id[PSH_USER_ID])
+{
+    struct psh_value value;
+    struct psh_text out;
+    char *copy = psh_env_copy(env, string->at, string->len);
+    size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
+    bool found = copy && psh_proto_pick(copy, len, name, &value) &&
+                 (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    psh_env_text(&out, id, PSH_USER_ID);
+    if (found) {
+        char *text = copy + (value.at - copy);
+        len = value.string ? psh_json_unescape(text, value.len) : value.len;
+        psh_env_add_bytes(&out, text, len);
+        found = len > 0 && !out.cut && strlen(id) == len;
+    }
+    psh_env_free(env, copy);
+    return found;
+}
+
 static bool psh_proto_count(const struct psh_value *data, uint32_t *count)
 {
     struct psh_json_object object;
@@ -2482,20 +4119,171 @@ static const char *psh_proto_bad_channel(const char *name)
     return NULL;
 }
 
-static bool psh_proto_needs_auth(const char *name)
+/* By the longest prefix. */
+static pusher_kind psh_proto_channel_kind(const char *name)
 {
-    return strncmp(name, "private-", 8) == 0 || strncmp(name, "presence-", 9) == 0;
+    static const struct {
+        const char *prefix;
+        pusher_kind kind;
+    } kinds[] = {{"private-encrypted-cache-", PUSHER_KIND_ENCRYPTED_CACHE},
+                 {"private-encrypted-", PUSHER_KIND_ENCRYPTED},
+                 {"private-cache-", PUSHER_KIND_PRIVATE_CACHE},
+                 {"private-", PUSHER_KIND_PRIVATE},
+                 {"presence-cache-", PUSHER_KIND_PRESENCE_CACHE},
+                 {"presence-", PUSHER_KIND_PRESENCE},
+                 {"cache-", PUSHER_KIND_CACHE}};
+    PUSHER_ASSERT(name);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strncmp(name, kinds[i].prefix, strlen(kinds[i].prefix)) == 0) return kinds[i].kind;
+    return PUSHER_KIND_PUBLIC;
 }
 
-/* data is always an object: one server dies of a string. */
-static void psh_proto_subscribe(struct psh_text *text, const char *channel, bool subscribe)
+static bool psh_proto_is_cache(pusher_kind kind)
+{
+    return kind & 1;
+}
+
+static bool psh_proto_is_presence(pusher_kind kind)
+{
+    return kind == PUSHER_KIND_PRESENCE || kind == PUSHER_KIND_PRESENCE_CACHE;
+}
+
+static bool psh_proto_is_encrypted(pusher_kind kind)
+{
+    return kind >= PUSHER_KIND_ENCRYPTED;
+}
+
+/* NULL, or what is wrong. It is quoted nowhere: so it may have nothing that JSON would quote. */
+static const char *psh_proto_bad_trigger(const char *event)
+{
+    size_t len = strlen(event);
+    if (strncmp(event, "client-", 7) != 0) return "a client event's name must begin with client-";
+    if (len > 200) return "a client event's name is longer than 200 bytes";
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)event[i] < 0x20 || event[i] == '"' || event[i] == '\\')
+            return "a client event's name has a quote, a backslash or a control character";
+    return NULL;
+}
+
+/* data is always an object: one server dies of a string. proof and fields are JSON members, or
+   NULL. */
+static void psh_proto_subscribe(struct psh_text *text, const char *channel, const char *proof,
+                                const char *fields)
+{
+    PUSHER_ASSERT(channel[0]);
+    psh_env_add(text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"");
+    psh_env_add(text, channel);
+    psh_env_add(text, proof ? "\"," : "\"");
+    if (proof) psh_env_add(text, proof);
+    if (fields) psh_env_add(text, ",");
+    if (fields) psh_env_add(text, fields);
+    psh_env_add(text, "}}");
+}
+
+/* The channel on which the server sends to a signed-in user. */
+#define PSH_PROTO_USER "#server-to-user-"
+
+static void psh_proto_subscribe_user(struct psh_text *text, const char *id)
+{
+    PUSHER_ASSERT(id && *id);
+    psh_env_add(text, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"" PSH_PROTO_USER);
+    psh_json_escaped(text, id, strlen(id));
+    psh_env_add(text, "\"}}");
+}
+
+static void psh_proto_unsubscribe(struct psh_text *text, const char *channel)
 {
     PUSHER_ASSERT(!psh_proto_bad_channel(channel));
-    psh_env_add(text, "{\"event\":\"pusher:");
-    psh_env_add(text, subscribe ? "subscribe" : "unsubscribe");
-    psh_env_add(text, "\",\"data\":{\"channel\":\"");
+    psh_env_add(text, "{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"");
     psh_env_add(text, channel);
     psh_env_add(text, "\"}}");
+}
+
+static void psh_proto_signin(struct psh_text *text, const char *proof)
+{
+    PUSHER_ASSERT(proof && *proof);
+    psh_env_add(text, "{\"event\":\"pusher:signin\",\"data\":{");
+    psh_env_add(text, proof);
+    psh_env_add(text, "}}");
+}
+
+static void psh_proto_trigger(struct psh_text *text, const char *channel, const char *event,
+                              const char *json, size_t len)
+{
+    PUSHER_ASSERT(json && len > 0);
+    psh_env_add(text, "{\"event\":\"");
+    psh_env_add(text, event);
+    psh_env_add(text, "\",\"channel\":\"");
+    psh_env_add(text, channel);
+    psh_env_add(text, "\",\"data\":");
+    psh_env_add_bytes(text, json, len);
+    psh_env_add(text, "}");
+}
+
+/* Enough for what stands around the variable parts of the messages above. */
+enum { PSH_PROTO_FRAME = 80 };
+
+/* The members of a subscription that are ours. */
+static bool psh_proto_reserved(const struct psh_value *key)
+{
+    return psh_json_key_is(key, "channel") || psh_json_key_is(key, "auth") ||
+           psh_json_key_is(key, "channel_data");
+}
+
+/* The inside of a JSON object that may be added to a subscription's data, or NULL and why not. */
+static const char *psh_proto_fields(const char *json, size_t *len, const char **wrong)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    const char *end = json + strlen(json);
+    *wrong = "the fields are not a JSON object";
+    if (!psh_json_valid(json, strlen(json)) || !psh_json_enter(&walk, json, strlen(json)) ||
+        !walk.object)
+        return NULL;
+    *wrong = "the fields must not hold channel, auth or channel_data";
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_proto_reserved(&key)) return NULL;
+    json = psh_json_skip_space(json, end) + 1;
+    while (*--end != '}') continue;
+    PUSHER_ASSERT(json <= end);
+    *len = (size_t)(end - json);
+    return json;
+}
+
+/* An answer to an authorization: strings as they stand in the JSON, with their quotes in raw. */
+struct psh_answer {
+    struct psh_value auth, channel_data, shared_secret, user_data;
+};
+
+/* NULL, or what is wrong. text is valid JSON. */
+static const char *psh_proto_answer(const char *text, size_t len, struct psh_answer *answer)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    memset(answer, 0, sizeof *answer);
+    if (!psh_json_enter(&walk, text, len) || !walk.object) return "the answer is no JSON object";
+    while (psh_json_next(&walk, &key, &value)) {
+        if (psh_json_key_is(&key, "auth")) answer->auth = value;
+        if (psh_json_key_is(&key, "channel_data")) answer->channel_data = value;
+        if (psh_json_key_is(&key, "shared_secret")) answer->shared_secret = value;
+        if (psh_json_key_is(&key, "user_data")) answer->user_data = value;
+    }
+    if (!answer->auth.string || answer->auth.len == 0) return "the answer has no auth";
+    return NULL;
+}
+
+/* One channel's part of a batch's answer: BODY, or {"status":200,"data":BODY}. */
+static struct psh_value psh_proto_part(const struct psh_value *value, uint32_t *status)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, item, data = *value;
+    *status = 200;
+    if (!psh_json_enter(&walk, value->raw, value->raw_len) || !walk.object) return data;
+    while (psh_json_next(&walk, &key, &item)) {
+        if (psh_json_key_is(&key, "status")) *status = psh_json_uint(&item, 0);
+        if (psh_json_key_is(&key, "data")) data = item;
+    }
+    return data;
 }
 
 #define PSH_PROTO_PING "{\"event\":\"pusher:ping\",\"data\":{}}"
@@ -2514,12 +4302,137 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 }
 
 // >>sockets
-/* POSIX sockets, a resolver thread, the monotonic clock and the system's randomness. */
+/* Sockets of the system, a resolver thread, the monotonic clock and the system's randomness. What
+   POSIX and Windows say differently stands first, under the same names; the rest is common. */
 #if defined(PUSHER_SOCKETS)
 
 #if defined(_WIN32)
-#error "pusher.h: PUSHER_SOCKETS has no Winsock yet; give options.transport and options.random"
+
+#if defined(_WINSOCKAPI_) && !defined(_WINSOCK2API_)
+#error "pusher.h: include it before windows.h, which brings the old winsock.h"
 #endif
+#include <winsock2.h>
+#include <ws2tcpip.h>
+
+#include <bcrypt.h>
+#include <process.h>
+
+#if defined(_MSC_VER)
+#pragma comment(lib, "ws2_32.lib")
+#pragma comment(lib, "bcrypt.lib")
+#endif
+
+#define PSH_SOCKETS_ERROR(name) WSA##name
+#define PSH_SOCKETS_NONE INVALID_SOCKET
+#define PSH_SOCKETS_THREAD unsigned __stdcall
+typedef SOCKET psh_fd;
+typedef int psh_io_len;
+typedef CRITICAL_SECTION psh_lock;
+typedef unsigned(__stdcall *psh_thread_fn)(void *argument);
+
+/* Winsock counts who has started it: whoever has a lock has. */
+static bool psh_sockets_begin(psh_lock *lock)
+{
+    WSADATA data;
+    PUSHER_ASSERT(lock);
+    if (WSAStartup(MAKEWORD(2, 2), &data) != 0) return false;
+    InitializeCriticalSection(lock);
+    return true;
+}
+
+static void psh_sockets_end(psh_lock *lock)
+{
+    DeleteCriticalSection(lock);
+    (void)WSACleanup();
+}
+
+static void psh_sockets_lock(psh_lock *lock)
+{
+    EnterCriticalSection(lock);
+}
+
+static void psh_sockets_unlock(psh_lock *lock)
+{
+    LeaveCriticalSection(lock);
+}
+
+static bool psh_sockets_spawn(psh_thread_fn run, void *argument)
+{
+    PUSHER_ASSERT(run && argument);
+    uintptr_t thread = _beginthreadex(NULL, 0, run, argument, 0, NULL);
+    if (thread) CloseHandle((HANDLE)thread);
+    return thread != 0;
+}
+
+static int psh_sockets_last(void)
+{
+    return WSAGetLastError();
+}
+
+static bool psh_sockets_again(int error)
+{
+    return error == WSAEWOULDBLOCK;
+}
+
+static bool psh_sockets_under_way(int error)
+{
+    return error == WSAEWOULDBLOCK;
+}
+
+static void psh_sockets_shut(psh_fd fd)
+{
+    PUSHER_ASSERT(fd != PSH_SOCKETS_NONE);
+    (void)closesocket(fd);
+}
+
+/* It blocks nobody, and a child process does not get it. */
+static bool psh_sockets_unblock(psh_fd fd)
+{
+    u_long on = 1;
+    (void)SetHandleInformation((HANDLE)fd, HANDLE_FLAG_INHERIT, 0);
+    return ioctlsocket(fd, (long)FIONBIO, &on) == 0;
+}
+
+/* True: there is something. Not WSAPoll(), which on older systems hides connections that failed;
+   they come as exceptions. */
+static bool psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
+{
+    fd_set in, out, failed;
+    struct timeval limit;
+    PUSHER_ASSERT(timeout_ms >= 0);
+    if (fd < 0 || wants == 0) {
+        Sleep((DWORD)timeout_ms);
+        return false;
+    }
+    FD_ZERO(&in);
+    FD_ZERO(&out);
+    FD_ZERO(&failed);
+    in.fd_count = wants & PUSHER_WANTS_READ ? 1u : 0u;
+    out.fd_count = failed.fd_count = wants & PUSHER_WANTS_WRITE ? 1u : 0u;
+    in.fd_array[0] = out.fd_array[0] = failed.fd_array[0] = (psh_fd)fd;
+    limit.tv_sec = timeout_ms / 1000;
+    limit.tv_usec = timeout_ms % 1000 * 1000;
+    return select(0, &in, &out, &failed, &limit) > 0;
+}
+
+static bool psh_sockets_random(void *buf, size_t len, void *user_data)
+{
+    (void)user_data;
+    PUSHER_ASSERT(len <= 256);
+    return BCryptGenRandom(NULL, (PUCHAR)buf, (ULONG)len, BCRYPT_USE_SYSTEM_PREFERRED_RNG) == 0;
+}
+
+/* Not GetTickCount64(), whose steps are as long as a frame. */
+PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
+{
+    LARGE_INTEGER count, second;
+    QueryPerformanceCounter(&count);
+    QueryPerformanceFrequency(&second);
+    uint64_t ticks = (uint64_t)count.QuadPart, hz = (uint64_t)second.QuadPart;
+    return ticks / hz * 1000 + ticks % hz * 1000 / hz;
+}
+
+#else /* POSIX */
 
 #include <errno.h>
 #include <fcntl.h>
@@ -2528,6 +4441,7 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
@@ -2537,10 +4451,146 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
 #error "pusher.h: PUSHER_SOCKETS needs POSIX: include pusher.h first or define _DEFAULT_SOURCE"
 #endif
 
+#define PSH_SOCKETS_ERROR(name) name
+#define PSH_SOCKETS_NONE (-1)
+#define PSH_SOCKETS_THREAD void *
+typedef int psh_fd;
+typedef size_t psh_io_len;
+typedef pthread_mutex_t psh_lock;
+typedef void *(*psh_thread_fn)(void *argument);
+
+static bool psh_sockets_begin(psh_lock *lock)
+{
+    PUSHER_ASSERT(lock);
+    return pthread_mutex_init(lock, NULL) == 0;
+}
+
+static void psh_sockets_end(psh_lock *lock)
+{
+    (void)pthread_mutex_destroy(lock);
+}
+
+static void psh_sockets_lock(psh_lock *lock)
+{
+    (void)pthread_mutex_lock(lock);
+}
+
+static void psh_sockets_unlock(psh_lock *lock)
+{
+    (void)pthread_mutex_unlock(lock);
+}
+
+/* A thread of its own, without signals: they are for the program's threads. */
+static bool psh_sockets_spawn(psh_thread_fn run, void *argument)
+{
+    PUSHER_ASSERT(run && argument);
+    pthread_t thread;
+    pthread_attr_t detached;
+    sigset_t all, before;
+    if (pthread_attr_init(&detached) != 0) return false;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    (void)pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    bool ok = pthread_create(&thread, &detached, run, argument) == 0;
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    (void)pthread_attr_destroy(&detached);
+    return ok;
+}
+
+static int psh_sockets_last(void)
+{
+    return errno;
+}
+
+static bool psh_sockets_again(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == EINTR;
+}
+
+/* After an interrupted connect() the connection is made all the same. */
+static bool psh_sockets_under_way(int error)
+{
+    return error == EINPROGRESS || error == EINTR;
+}
+
+static void psh_sockets_shut(psh_fd fd)
+{
+    PUSHER_ASSERT(fd >= 0);
+    (void)close(fd);
+}
+
+/* It blocks nobody, a child process does not get it, and its end is an error and no signal. */
+static bool psh_sockets_unblock(psh_fd fd)
+{
+#if defined(SO_NOSIGPIPE)
+    int on = 1;
+    (void)setsockopt(fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
+#endif
+    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
+    return fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) == 0;
+}
+
+/* True: there is something. */
+static bool psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
+{
+    struct pollfd wait;
+    PUSHER_ASSERT(timeout_ms >= 0);
+    wait.fd = (int)fd;
+    wait.events = 0;
+    if (wants & PUSHER_WANTS_READ) wait.events = (short)(wait.events | POLLIN);
+    if (wants & PUSHER_WANTS_WRITE) wait.events = (short)(wait.events | POLLOUT);
+    wait.revents = 0;
+    return poll(&wait, fd >= 0 ? 1 : 0, timeout_ms) > 0;
+}
+
+static bool psh_sockets_random(void *buf, size_t len, void *user_data)
+{
+    (void)user_data;
+    PUSHER_ASSERT(len <= 256); /* getentropy's limit */
+    return getentropy(buf, len) == 0;
+}
+
+PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+#endif /* POSIX */
+
+#if defined(MSG_NOSIGNAL)
+#define PSH_SOCKETS_SEND MSG_NOSIGNAL
+#else
+#define PSH_SOCKETS_SEND 0
+#endif
+
+/* -- common -- */
+
+static const char *psh_sockets_reason(int error)
+{
+    switch (error) {
+    case PSH_SOCKETS_ERROR(ECONNREFUSED): return "connection refused";
+    case PSH_SOCKETS_ERROR(ECONNRESET): return "connection reset";
+    case PSH_SOCKETS_ERROR(ECONNABORTED): return "connection aborted";
+    case PSH_SOCKETS_ERROR(ETIMEDOUT): return "timed out";
+    case PSH_SOCKETS_ERROR(EHOSTUNREACH): return "no route to the host";
+    case PSH_SOCKETS_ERROR(ENETUNREACH): return "network unreachable";
+    case PSH_SOCKETS_ERROR(EMFILE): return "out of file descriptors";
+    case PSH_SOCKETS_ERROR(EACCES): return "not permitted";
+#if !defined(_WIN32)
+    case EPIPE: return "connection closed by the other side";
+    case ENFILE: return "out of file descriptors";
+    case EPERM: return "not permitted";
+#endif
+    default: return "socket error";
+    }
+}
+
 /* One look-up. The thread and the socket both hold it; who leaves last frees it, so that nobody
    ever waits for getaddrinfo(). */
 struct psh_lookup {
-    pthread_mutex_t lock;
+    psh_lock lock;
     int holders;
     bool done;
     int error;               /* getaddrinfo's */
@@ -2548,39 +4598,33 @@ struct psh_lookup {
     char host[256], port[8];
 };
 
-struct psh_socket {
-    int fd;
-    struct psh_lookup *lookup;
-    const struct addrinfo *next; /* the address to try next */
-    const char *error;
-};
+/* Connections to several addresses race (RFC 8305 in its simplest form): each is given so much
+   time before the next one starts beside it, and the first that stands is taken. When all lanes
+   are taken the oldest is given up; it has been silent for two seconds. */
+enum { PSH_RACE_MS = 250, PSH_RACE_LANES = 8 };
 
-static const char *psh_sockets_reason(int error)
-{
-    switch (error) {
-    case ECONNREFUSED: return "connection refused";
-    case ECONNRESET: return "connection reset";
-    case ETIMEDOUT: return "timed out";
-    case EHOSTUNREACH: return "no route to the host";
-    case ENETUNREACH: return "network unreachable";
-    case EPIPE: return "connection closed by the other side";
-    case EMFILE:
-    case ENFILE: return "out of file descriptors";
-    case EACCES:
-    case EPERM: return "not permitted";
-    default: return "socket error";
-    }
-}
+struct psh_socket {
+    struct psh_lookup *lookup;
+    const struct addrinfo *next[2]; /* to be tried: of the first address' family, of the others */
+    uint64_t next_at;
+    const char *error;
+    psh_fd fd;                      /* the connection, when the race is over */
+    psh_fd lane[PSH_RACE_LANES];    /* connections being made, oldest first */
+    int lanes;
+    int family, turn;
+    bool resolved;
+    bool asked, shown;              /* ready_fn was called; and once more: fd may be told */
+};
 
 static void psh_sockets_leave(struct psh_lookup *lookup)
 {
-    pthread_mutex_lock(&lookup->lock);
+    psh_sockets_lock(&lookup->lock);
     PUSHER_ASSERT(lookup->holders > 0);
     bool last = --lookup->holders == 0;
-    pthread_mutex_unlock(&lookup->lock);
+    psh_sockets_unlock(&lookup->lock);
     if (!last) return;
     if (lookup->list) freeaddrinfo(lookup->list);
-    pthread_mutex_destroy(&lookup->lock);
+    psh_sockets_end(&lookup->lock);
     free(lookup);
 }
 
@@ -2591,19 +4635,19 @@ static void psh_sockets_resolve(struct psh_lookup *lookup, int flags)
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = flags | AI_NUMERICSERV;
     int error = getaddrinfo(lookup->host, lookup->port, &hints, &list);
-    pthread_mutex_lock(&lookup->lock);
+    psh_sockets_lock(&lookup->lock);
     lookup->list = error ? NULL : list;
     lookup->error = error;
     lookup->done = !error || !(flags & AI_NUMERICHOST);
-    pthread_mutex_unlock(&lookup->lock);
+    psh_sockets_unlock(&lookup->lock);
 }
 
-static void *psh_sockets_thread(void *argument)
+static PSH_SOCKETS_THREAD psh_sockets_thread(void *argument)
 {
     struct psh_lookup *lookup = (struct psh_lookup *)argument;
     psh_sockets_resolve(lookup, 0);
     psh_sockets_leave(lookup);
-    return NULL;
+    return 0;
 }
 
 static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
@@ -2612,7 +4656,7 @@ static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
     struct psh_lookup *lookup = (struct psh_lookup *)malloc(sizeof *lookup);
     if (!lookup) return NULL;
     memset(lookup, 0, sizeof *lookup);
-    if (pthread_mutex_init(&lookup->lock, NULL) != 0) {
+    if (!psh_sockets_begin(&lookup->lock)) {
         free(lookup);
         return NULL;
     }
@@ -2627,17 +4671,12 @@ static struct psh_lookup *psh_sockets_lookup(const char *host, uint16_t port)
 /* A numeric address needs no thread, for it does not block. */
 static bool psh_sockets_start(struct psh_lookup *lookup)
 {
-    pthread_t thread;
-    pthread_attr_t detached;
     psh_sockets_resolve(lookup, AI_NUMERICHOST);
     if (lookup->done) return true;
-    if (pthread_attr_init(&detached) != 0) return false;
     lookup->holders = 2;
-    int failed = pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED) != 0 ||
-                 pthread_create(&thread, &detached, psh_sockets_thread, lookup) != 0;
-    pthread_attr_destroy(&detached);
-    if (failed) lookup->holders = 1;
-    return !failed;
+    bool ok = psh_sockets_spawn(psh_sockets_thread, lookup);
+    if (!ok) lookup->holders = 1;
+    return ok;
 }
 
 static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
@@ -2647,7 +4686,7 @@ static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
     struct psh_socket *s = (struct psh_socket *)malloc(sizeof *s);
     if (!s) return NULL;
     memset(s, 0, sizeof *s);
-    s->fd = -1;
+    s->fd = PSH_SOCKETS_NONE;
     s->lookup = psh_sockets_lookup(host, port);
     if (s->lookup && psh_sockets_start(s->lookup)) return s;
     if (s->lookup) psh_sockets_leave(s->lookup);
@@ -2655,76 +4694,134 @@ static void *psh_sockets_open(const char *host, uint16_t port, void *user_data)
     return NULL;
 }
 
-/* The next address that a connection can be started to; false: none is left. */
-static bool psh_sockets_try_next(struct psh_socket *s)
+/* The first address from here on that is of the family, or that is not. */
+static const struct addrinfo *psh_sockets_find(const struct addrinfo *a, int family, bool same)
 {
-    PUSHER_ASSERT(s->lookup);
-    while (s->next) {
-        const struct addrinfo *a = s->next;
-        int on = 1;
-        s->next = a->ai_next;
-        if (s->fd >= 0) close(s->fd);
-        s->fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
-        if (s->fd < 0) {
-            s->error = psh_sockets_reason(errno);
+    while (a && (a->ai_family == family) != same) a = a->ai_next;
+    return a;
+}
+
+/* The families take turns: it is often a whole family that is dead. NULL: none is left. */
+static const struct addrinfo *psh_sockets_pick(struct psh_socket *s)
+{
+    PUSHER_ASSERT(s->turn == 0 || s->turn == 1);
+    int from = s->next[s->turn] ? s->turn : !s->turn;
+    const struct addrinfo *a = s->next[from];
+    if (a) s->next[from] = psh_sockets_find(a->ai_next, s->family, from == 0);
+    s->turn = !from;
+    return a;
+}
+
+static void psh_sockets_give_up(struct psh_socket *s, int lane)
+{
+    PUSHER_ASSERT(lane >= 0 && lane < s->lanes);
+    psh_sockets_shut(s->lane[lane]);
+    s->lanes--;
+    for (int i = lane; i < s->lanes; i++) s->lane[i] = s->lane[i + 1];
+}
+
+/* Starts a connection in a lane of its own, unless it fails at once. */
+static void psh_sockets_connect(struct psh_socket *s, const struct addrinfo *a, uint64_t now)
+{
+    int on = 1, error = 0;
+    psh_fd fd = socket(a->ai_family, a->ai_socktype, a->ai_protocol);
+    if (fd == PSH_SOCKETS_NONE) {
+        s->error = psh_sockets_reason(psh_sockets_last());
+        return;
+    }
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, (const char *)&on, sizeof on);
+    if (!psh_sockets_unblock(fd) || connect(fd, a->ai_addr, (socklen_t)a->ai_addrlen) != 0)
+        error = psh_sockets_last();
+    if (error && !psh_sockets_under_way(error)) {
+        s->error = psh_sockets_reason(error);
+        psh_sockets_shut(fd);
+        return;
+    }
+    if (s->lanes == PSH_RACE_LANES) psh_sockets_give_up(s, 0);
+    s->lane[s->lanes++] = fd;
+    s->next_at = now + PSH_RACE_MS;
+}
+
+/* > 0: the look-up has an answer. */
+static int psh_sockets_resolved(struct psh_socket *s)
+{
+    PUSHER_ASSERT(s->lanes == 0 && s->fd == PSH_SOCKETS_NONE);
+    psh_sockets_lock(&s->lookup->lock);
+    bool done = s->lookup->done;
+    int error = s->lookup->error;
+    const struct addrinfo *list = s->lookup->list;
+    psh_sockets_unlock(&s->lookup->lock);
+    if (!done) return PUSHER_IO_WANT_READ;
+    if (error || !list) {
+        s->error = error == EAI_AGAIN ? "the name server does not answer" : "unknown host";
+        return PUSHER_IO_ERROR_RESOLVE;
+    }
+    s->resolved = true;
+    s->family = list->ai_family;
+    s->next[0] = list;
+    s->next[1] = psh_sockets_find(list, s->family, false);
+    return 1;
+}
+
+/* Takes the first connection that stands; true: there is one. Those that failed make room. */
+static bool psh_sockets_finish(struct psh_socket *s)
+{
+    for (int i = 0; i < s->lanes;) {
+        int error = 0;
+        socklen_t len = sizeof error;
+        if (!psh_sockets_wait((intptr_t)s->lane[i], PUSHER_WANTS_WRITE, 0)) {
+            i++;
             continue;
         }
-        (void)fcntl(s->fd, F_SETFD, FD_CLOEXEC);
-        (void)fcntl(s->fd, F_SETFL, fcntl(s->fd, F_GETFL) | O_NONBLOCK);
-        (void)setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-#if defined(SO_NOSIGPIPE)
-        (void)setsockopt(s->fd, SOL_SOCKET, SO_NOSIGPIPE, &on, sizeof on);
-#endif
-        if (connect(s->fd, a->ai_addr, a->ai_addrlen) == 0 || errno == EINPROGRESS ||
-            errno == EINTR)
+        if (getsockopt(s->lane[i], SOL_SOCKET, SO_ERROR, (char *)&error, &len) == 0 && !error) {
+            s->fd = s->lane[i];
+            s->lane[i] = s->lane[--s->lanes];
+            while (s->lanes > 0) psh_sockets_give_up(s, s->lanes - 1);
             return true;
-        s->error = psh_sockets_reason(errno);
+        }
+        s->error = psh_sockets_reason(error);
+        s->next_at = 0;
+        psh_sockets_give_up(s, i);
     }
     return false;
 }
 
-/* > 0: the look-up has an answer and the first connection is started. */
-static int psh_sockets_resolved(struct psh_socket *s)
+/* Of addresses that fail at once only so many in one poll. */
+static int psh_sockets_race(struct psh_socket *s)
 {
-    PUSHER_ASSERT(s->fd < 0);
-    pthread_mutex_lock(&s->lookup->lock);
-    bool done = s->lookup->done;
-    int error = s->lookup->error;
-    s->next = s->lookup->list;
-    pthread_mutex_unlock(&s->lookup->lock);
-    if (!done) return PUSHER_IO_WANT_READ;
-    if (error || !s->next) {
-        s->error = error == EAI_AGAIN ? "the name server does not answer" : "unknown host";
-        return PUSHER_IO_ERROR_RESOLVE;
+    PUSHER_ASSERT(s->resolved);
+    uint64_t now = pusher_sockets_now_ms();
+    for (int i = 0; i < PSH_RACE_LANES; i++) {
+        if (psh_sockets_finish(s)) return 1;
+        if (s->lanes > 0 && now < s->next_at) break;
+        const struct addrinfo *a = psh_sockets_pick(s);
+        if (!a) break;
+        psh_sockets_connect(s, a, now);
     }
-    return psh_sockets_try_next(s) ? 1 : PUSHER_IO_ERROR;
+    if (s->next[0] || s->next[1] || s->lanes > 1) return PUSHER_IO_WANT_READ;
+    return s->lanes == 1 ? PUSHER_IO_WANT_WRITE : PUSHER_IO_ERROR;
 }
 
+/* The first answer is never that there is a descriptor: an event loop then sees that this is
+   another connection, even if the system gives it the number of the one before. */
 static int psh_sockets_ready(void *stream)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
-    if (s->fd < 0) {
-        int resolved = psh_sockets_resolved(s);
-        if (resolved <= 0) return resolved;
-    }
-    for (;;) {
-        struct pollfd wait;
-        int error = 0;
-        socklen_t len = sizeof error;
-        wait.fd = s->fd;
-        wait.events = POLLOUT;
-        wait.revents = 0;
-        if (poll(&wait, 1, 0) <= 0) return PUSHER_IO_WANT_WRITE;
-        if (getsockopt(s->fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error == 0) return 1;
-        s->error = psh_sockets_reason(error);
-        if (!psh_sockets_try_next(s)) return PUSHER_IO_ERROR;
-    }
+    int result = 1;
+    s->shown = s->asked;
+    s->asked = true;
+    if (!s->resolved) result = psh_sockets_resolved(s);
+    if (result > 0 && s->fd == PSH_SOCKETS_NONE) result = psh_sockets_race(s);
+    if (result > 0 || result == PUSHER_IO_WANT_WRITE)
+        return s->shown ? result : PUSHER_IO_WANT_READ;
+    return result;
 }
 
 static int psh_sockets_failed(struct psh_socket *s, int want)
 {
-    if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return want;
-    s->error = psh_sockets_reason(errno);
+    int error = psh_sockets_last();
+    if (psh_sockets_again(error)) return want;
+    s->error = psh_sockets_reason(error);
     return PUSHER_IO_ERROR;
 }
 
@@ -2732,26 +4829,23 @@ static int psh_sockets_recv(void *stream, void *buf, size_t len)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
     PUSHER_ASSERT(len > 0 && len <= INT32_MAX);
-    ssize_t got = recv(s->fd, buf, len, 0);
-    return got >= 0 ? (int)got : psh_sockets_failed(s, PUSHER_IO_WANT_READ);
+    int got = (int)recv(s->fd, (char *)buf, (psh_io_len)len, 0);
+    return got >= 0 ? got : psh_sockets_failed(s, PUSHER_IO_WANT_READ);
 }
 
 static int psh_sockets_send(void *stream, const void *buf, size_t len)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
     PUSHER_ASSERT(len > 0 && len <= INT32_MAX);
-#if defined(MSG_NOSIGNAL)
-    ssize_t put = send(s->fd, buf, len, MSG_NOSIGNAL);
-#else
-    ssize_t put = send(s->fd, buf, len, 0);
-#endif
-    return put >= 0 ? (int)put : psh_sockets_failed(s, PUSHER_IO_WANT_WRITE);
+    int put = (int)send(s->fd, (const char *)buf, (psh_io_len)len, PSH_SOCKETS_SEND);
+    return put >= 0 ? put : psh_sockets_failed(s, PUSHER_IO_WANT_WRITE);
 }
 
 static void psh_sockets_close(void *stream)
 {
     struct psh_socket *s = (struct psh_socket *)stream;
-    if (s->fd >= 0) close(s->fd);
+    while (s->lanes > 0) psh_sockets_give_up(s, s->lanes - 1);
+    if (s->fd != PSH_SOCKETS_NONE) psh_sockets_shut(s->fd);
     psh_sockets_leave(s->lookup);
     free(s);
 }
@@ -2761,28 +4855,14 @@ static const char *psh_sockets_error(void *stream)
     return ((struct psh_socket *)stream)->error;
 }
 
+/* While several addresses are tried there is not one descriptor to wait on: ready_fn then says
+   WANT_READ, and the client asks again soon. */
 static intptr_t psh_sockets_fd(void *stream)
 {
-    return ((struct psh_socket *)stream)->fd;
-}
-
-static bool psh_sockets_random(void *buf, size_t len, void *user_data)
-{
-    (void)user_data;
-    PUSHER_ASSERT(len <= 256); /* getentropy's limit */
-    return getentropy(buf, len) == 0;
-}
-
-static void psh_sockets_wait(intptr_t fd, int wants, int timeout_ms)
-{
-    struct pollfd wait;
-    PUSHER_ASSERT(timeout_ms >= 0);
-    wait.fd = (int)fd;
-    wait.events = 0;
-    if (wants & PUSHER_WANTS_READ) wait.events = (short)(wait.events | POLLIN);
-    if (wants & PUSHER_WANTS_WRITE) wait.events = (short)(wait.events | POLLOUT);
-    wait.revents = 0;
-    (void)poll(&wait, fd >= 0 ? 1 : 0, timeout_ms);
+    const struct psh_socket *s = (const struct psh_socket *)stream;
+    if (!s->shown) return -1;
+    bool alone = s->lanes == 1 && !s->next[0] && !s->next[1];
+    return (intptr_t)(alone ? s->lane[0] : s->fd);
 }
 
 PUSHER_DEF pusher_transport pusher_sockets_transport(void)
@@ -2807,20 +4887,1209 @@ PUSHER_DEF pusher_random pusher_sockets_random(void)
     return random;
 }
 
-PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
 #endif /* PUSHER_SOCKETS */
 
 // >>tls
-/* A transport made from a transport comes with PUSHER_TLS. */
+/* A transport made from a transport, on mbedTLS. One handshake step a call; what the inner stream
+   cannot do now is asked for again. mbedTLS takes its memory from its own allocator. */
+#if defined(PUSHER_TLS)
+
+#include <mbedtls/ssl.h>
+#include <mbedtls/version.h>
+#include <mbedtls/x509_crt.h>
+
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+#include <psa/crypto.h>
+#endif
+#if defined(_WIN32)
+#if !defined(WIN32_LEAN_AND_MEAN)
+#define WIN32_LEAN_AND_MEAN
+#endif
+#include <windows.h>
+#include <wincrypt.h>
+#endif
+
+#if !defined(MBEDTLS_SSL_CLI_C) || !defined(MBEDTLS_X509_CRT_PARSE_C)
+#error "pusher.h: PUSHER_TLS needs an mbedTLS with MBEDTLS_SSL_CLI_C and MBEDTLS_X509_CRT_PARSE_C"
+#endif
+
+enum {
+    PSH_TLS_HOST = 256,
+    PSH_TLS_WORDS = 240,
+    PSH_TLS_HEAD = 7,        /* a record's header and the two bytes of an alert */
+    PSH_TLS_SESSIONS = 2,    /* the app's server, and one that authorizes */
+    PSH_TLS_TICKETS = 4,     /* taken in one call */
+    PSH_TLS_NAMES = 3,       /* of a certificate, in an error text */
+    PSH_TLS_INTAKE = 65536,  /* bytes read in one call: records without data could be endless */
+    PSH_TLS_BROKEN = -0x50   /* told to mbedTLS when the inner stream has failed */
+};
+
+struct psh_tls_session {
+    char host[PSH_TLS_HOST]; /* "" = unused */
+    mbedtls_ssl_session session;
+};
+
+struct psh_tls {
+    const struct psh_env *env;
+    pusher_transport inner;
+    mbedtls_ssl_config own;
+    const mbedtls_ssl_config *config; /* own, or the user's; NULL before psh_tls_init() */
+    mbedtls_x509_crt authorities;
+    bool accept_any, random_failed;
+    uint32_t next_session;            /* to be overwritten */
+    struct psh_tls_session sessions[PSH_TLS_SESSIONS];
+};
+
+enum psh_tls_phase { PSH_TLS_CONNECTING = 0, PSH_TLS_SHAKING, PSH_TLS_OPEN, PSH_TLS_DEAD };
+
+struct psh_tls_stream {
+    struct psh_tls *tls;
+    void *inner;
+    mbedtls_ssl_context ssl;
+    enum psh_tls_phase phase;
+    int verdict;               /* what a dead stream says */
+    int inner_said;            /* in this call: bytes, or PUSHER_IO_... */
+    size_t intake;             /* bytes this call may still read */
+    bool resuming;             /* a saved session was offered */
+    bool checked;              /* the names in the certificate were compared */
+    bool pending;              /* mbedTLS holds output that the inner stream has not taken */
+    size_t unsent;             /* the caller's bytes in that output; 0: it is mbedTLS' own */
+    unsigned char head[PSH_TLS_HEAD]; /* of the last record of the handshake */
+    size_t seen;               /* bytes of the record being read */
+    bool known, foreign;       /* the first bytes have come; and are not TLS' */
+    unsigned char address[16]; /* the host, if it is one */
+    size_t address_len;        /* 4, 16, or 0: it is a name */
+    char host[PSH_TLS_HOST];
+    struct psh_text say;
+    char words[PSH_TLS_WORDS];
+};
+
+/* -- hosts: names and addresses -- */
+
+static int psh_tls_hex(char c)
+{
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+static size_t psh_tls_ipv4(const char *at, unsigned char out[16])
+{
+    for (size_t i = 0; i < 4; i++) {
+        unsigned value = 0, digits = 0;
+        for (; digits < 3 && *at >= '0' && *at <= '9'; digits++)
+            value = value * 10 + (unsigned)(*at++ - '0');
+        if (digits == 0 || value > 255 || *at != (i < 3 ? '.' : '\0')) return 0;
+        out[i] = (unsigned char)value;
+        at++;
+    }
+    return 4;
+}
+
+/* A zone (fe80::1%eth0) is no part of the address. */
+static size_t psh_tls_ipv6(const char *at, unsigned char out[16])
+{
+    size_t len = 0, gap = SIZE_MAX;
+    if (at[0] == ':' && at[1] == ':') gap = 0, at += 2;
+    while (len < 16 && *at && *at != '%') {
+        unsigned value = 0, digits = 0;
+        for (; digits < 4 && psh_tls_hex(*at) >= 0; digits++)
+            value = value << 4 | (unsigned)psh_tls_hex(*at++);
+        if (digits == 0) return 0;
+        out[len++] = (unsigned char)(value >> 8);
+        out[len++] = (unsigned char)(value & 255);
+        if (*at != ':') break;
+        at++;
+        if (*at == ':' && gap == SIZE_MAX) gap = len, at++;
+        else if (!*at) return 0;
+    }
+    if ((*at && *at != '%') || (gap == SIZE_MAX ? len != 16 : len > 14)) return 0;
+    if (gap == SIZE_MAX) return 16;
+    PUSHER_ASSERT(gap <= len);
+    memmove(out + 16 - (len - gap), out + gap, len - gap);
+    memset(out + gap, 0, 16 - len);
+    return 16;
+}
+
+static unsigned char psh_tls_lower(unsigned char c)
+{
+    return c >= 'A' && c <= 'Z' ? (unsigned char)(c | 0x20) : c;
+}
+
+/* A wildcard stands for one whole label, and not for a name right under a top-level domain. */
+static bool psh_tls_match(const unsigned char *pattern, size_t len, const char *host)
+{
+    PUSHER_ASSERT(host && *host);
+    if (len > 2 && pattern[0] == '*' && pattern[1] == '.') {
+        host = strchr(host, '.');
+        pattern++;
+        len--;
+        if (!host || !memchr(pattern + 1, '.', len - 1)) return false;
+    }
+    if (len != strlen(host)) return false;
+    for (size_t i = 0; i < len; i++)
+        if (psh_tls_lower(pattern[i]) != psh_tls_lower((unsigned char)host[i])) return false;
+    return true;
+}
+
+/* The next common name or organization (what: 3 or 10, the last byte of 2.5.4.x). */
+static const mbedtls_x509_name *psh_tls_part(const mbedtls_x509_name *name, unsigned char what)
+{
+    for (; name; name = name->next)
+        if (name->oid.len == 3 && name->oid.p[0] == 0x55 && name->oid.p[1] == 0x04 &&
+            name->oid.p[2] == what)
+            return name;
+    return NULL;
+}
+
+/* The kinds of subjectAltName. */
+enum { PSH_TLS_SAN_DNS = 2, PSH_TLS_SAN_IP = 7 };
+
+static bool psh_tls_is_san(const mbedtls_x509_sequence *san, int kind)
+{
+    return san->buf.p && (san->buf.tag & 0xDF) == (0x80 | kind);
+}
+
+/* Is the certificate for the host? An address must stand in it as an address (mbedTLS 2.28 does not
+   look for those), a name as a name; the subject's common name counts if it has neither. */
+static bool psh_tls_is_for(const struct psh_tls_stream *s, const mbedtls_x509_crt *crt)
+{
+    PUSHER_ASSERT(s->address_len <= sizeof s->address);
+    const mbedtls_x509_sequence *san = &crt->subject_alt_names;
+    bool old = !san->buf.p && s->address_len == 0;
+    for (; san && san->buf.p; san = san->next) {
+        const mbedtls_x509_buf *buf = &san->buf;
+        if (s->address_len > 0 && psh_tls_is_san(san, PSH_TLS_SAN_IP) &&
+            buf->len == s->address_len && memcmp(buf->p, s->address, buf->len) == 0)
+            return true;
+        if (s->address_len == 0 && psh_tls_is_san(san, PSH_TLS_SAN_DNS) &&
+            psh_tls_match(buf->p, buf->len, s->host))
+            return true;
+    }
+    const mbedtls_x509_name *name = old ? psh_tls_part(&crt->subject, 3) : NULL;
+    for (; name; name = psh_tls_part(name->next, 3))
+        if (psh_tls_match(name->val.p, name->val.len, s->host)) return true;
+    return false;
+}
+
+/* -- saying what is wrong -- */
+
+static struct psh_text *psh_tls_say(struct psh_tls_stream *s)
+{
+    psh_env_text(&s->say, s->words, sizeof s->words);
+    psh_env_add(&s->say, "TLS: ");
+    return &s->say;
+}
+
+static void psh_tls_add_buf(struct psh_text *say, const mbedtls_x509_buf *buf)
+{
+    psh_env_add_foreign(say, (const char *)buf->p, buf->len < 40 ? buf->len : 40);
+    if (buf->len > 40) psh_env_add(say, "...");
+}
+
+static void psh_tls_add_hex(struct psh_text *say, unsigned value, unsigned digits)
+{
+    PUSHER_ASSERT(digits <= 8);
+    while (digits-- > 0)
+        psh_env_add_bytes(say, &"0123456789abcdef"[value >> 4 * digits & 15], 1);
+}
+
+static void psh_tls_add_address(struct psh_text *say, const unsigned char *at, size_t len)
+{
+    PUSHER_ASSERT(at || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        if (i > 0 && (len == 4 || i % 2 == 0)) psh_env_add(say, len == 4 ? "." : ":");
+        if (len == 4) psh_env_add_uint(say, at[i]);
+        else psh_tls_add_hex(say, at[i], 2);
+    }
+}
+
+/* "a.example, b.example and 7 more" */
+static void psh_tls_add_names(struct psh_text *say, const mbedtls_x509_crt *crt)
+{
+    uint32_t count = 0;
+    const mbedtls_x509_sequence *san = &crt->subject_alt_names;
+    for (; san && san->buf.p; san = san->next) {
+        bool dns = psh_tls_is_san(san, PSH_TLS_SAN_DNS), ip = psh_tls_is_san(san, PSH_TLS_SAN_IP);
+        if ((!dns && !ip) || ++count > PSH_TLS_NAMES) continue;
+        if (count > 1) psh_env_add(say, ", ");
+        if (dns) psh_tls_add_buf(say, &san->buf);
+        else psh_tls_add_address(say, san->buf.p, san->buf.len <= 16 ? san->buf.len : 0);
+    }
+    const mbedtls_x509_name *name = psh_tls_part(&crt->subject, 3);
+    if (count == 0 && !crt->subject_alt_names.buf.p && name) psh_tls_add_buf(say, &name->val);
+    else if (count == 0) psh_env_add(say, "no host at all");
+    if (count <= PSH_TLS_NAMES) return;
+    psh_env_add(say, " and ");
+    psh_env_add_uint(say, count - PSH_TLS_NAMES);
+    psh_env_add(say, " more");
+}
+
+static void psh_tls_add_quoted(struct psh_text *say, const mbedtls_x509_name *subject)
+{
+    const mbedtls_x509_name *name = psh_tls_part(subject, 3);
+    if (!name) name = psh_tls_part(subject, 10);
+    psh_env_add(say, "\"");
+    if (name) psh_tls_add_buf(say, &name->val);
+    psh_env_add(say, "\"");
+}
+
+static void psh_tls_add_date(struct psh_text *say, const mbedtls_x509_time *when)
+{
+    PUSHER_ASSERT(when->year >= 0 && when->mon >= 0 && when->day >= 0);
+    psh_env_add_uint(say, (uint64_t)when->year);
+    psh_env_add(say, when->mon < 10 ? "-0" : "-");
+    psh_env_add_uint(say, (uint64_t)when->mon);
+    psh_env_add(say, when->day < 10 ? "-0" : "-");
+    psh_env_add_uint(say, (uint64_t)when->day);
+}
+
+static bool psh_tls_same(const mbedtls_x509_buf *a, const mbedtls_x509_buf *b)
+{
+    return a->len == b->len && memcmp(a->p, b->p, a->len) == 0;
+}
+
+static bool psh_tls_is_authority(const mbedtls_x509_crt *crt)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03050000
+    return mbedtls_x509_crt_get_ca_istrue(crt) > 0;
+#elif MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return crt->MBEDTLS_PRIVATE(ca_istrue) != 0;
+#else
+    return crt->ca_istrue != 0;
+#endif
+}
+
+/* Why nobody trusted has signed it. */
+static void psh_tls_say_untrusted(struct psh_text *say, const mbedtls_x509_crt *crt)
+{
+    PUSHER_ASSERT(crt->issuer_raw.p && crt->subject_raw.p);
+    if (psh_tls_same(&crt->issuer_raw, &crt->subject_raw)) {
+        psh_env_add(say, " is signed by itself, and not one of those trusted");
+        return;
+    }
+    const mbedtls_x509_crt *at = crt->next;
+    while (at && (!psh_tls_same(&at->subject_raw, &crt->issuer_raw) || psh_tls_is_authority(at)))
+        at = at->next;
+    psh_env_add(say, at ? " is signed by one that is no authority (issuer: "
+                        : " is not signed by a known authority (issuer: ");
+    psh_tls_add_quoted(say, &crt->issuer);
+    psh_env_add(say, ")");
+}
+
+/* What the flags of one certificate mean, the most telling first. crt is NULL when only the sum of
+   flags is known. */
+static void psh_tls_say_flags(struct psh_tls_stream *s, const mbedtls_x509_crt *crt, int depth,
+                              uint32_t flags)
+{
+    struct psh_text *say = psh_tls_say(s);
+    PUSHER_ASSERT(flags && (crt || depth == 0));
+    bool dated = crt && (flags & (MBEDTLS_X509_BADCERT_EXPIRED | MBEDTLS_X509_BADCERT_FUTURE));
+    if (crt && (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH)) {
+        psh_env_add(say, "certificate is for ");
+        psh_tls_add_names(say, crt);
+        psh_env_add(say, ", not ");
+        psh_env_add(say, s->host);
+        return;
+    }
+    psh_env_add(say, depth == 0 ? "certificate of " : "certificate of the authority ");
+    if (depth == 0) psh_env_add(say, s->host);
+    else psh_tls_add_quoted(say, &crt->subject);
+    if (flags & MBEDTLS_X509_BADCERT_CN_MISMATCH) {
+        psh_env_add(say, " is for another host");
+    } else if (flags & MBEDTLS_X509_BADCERT_EXPIRED) {
+        psh_env_add(say, crt ? " expired on " : " has expired");
+        if (crt) psh_tls_add_date(say, &crt->valid_to);
+    } else if (flags & MBEDTLS_X509_BADCERT_FUTURE) {
+        psh_env_add(say, crt ? " is not valid before " : " is not valid yet");
+        if (crt) psh_tls_add_date(say, &crt->valid_from);
+    } else if (flags & MBEDTLS_X509_BADCERT_REVOKED) {
+        psh_env_add(say, " is revoked");
+    } else if (flags & MBEDTLS_X509_BADCERT_BAD_MD) {
+        psh_env_add(say, " is signed with a hash that is too weak");
+    } else if (flags & (MBEDTLS_X509_BADCERT_BAD_KEY | MBEDTLS_X509_BADCERT_BAD_PK)) {
+        psh_env_add(say, " has a key that is too weak");
+    } else if (crt && (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED)) {
+        psh_tls_say_untrusted(say, crt);
+    } else if (flags & MBEDTLS_X509_BADCERT_NOT_TRUSTED) {
+        psh_env_add(say, " is not signed by a known authority");
+    } else if (flags & (MBEDTLS_X509_BADCERT_KEY_USAGE | MBEDTLS_X509_BADCERT_EXT_KEY_USAGE |
+                        MBEDTLS_X509_BADCERT_NS_CERT_TYPE)) {
+        psh_env_add(say, " may not be used by a server (key usage)");
+    } else {
+        psh_env_add(say, " was refused");
+    }
+    if (dated) psh_env_add(say, ", by this machine's clock");
+}
+
+static const char *psh_tls_alert(unsigned char alert)
+{
+    switch (alert) {
+    case 10: return "unexpected_message";
+    case 20: return "bad_record_mac";
+    case 40: return "handshake_failure: no cipher or signature in common";
+    case 42: return "bad_certificate";
+    case 43: return "unsupported_certificate";
+    case 44: return "certificate_revoked";
+    case 45: return "certificate_expired";
+    case 46: return "certificate_unknown";
+    case 47: return "illegal_parameter";
+    case 48: return "unknown_ca";
+    case 49: return "access_denied";
+    case 50: return "decode_error";
+    case 51: return "decrypt_error";
+    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 71: return "insufficient_security";
+    case 80: return "internal_error";
+    case 90: return "user_canceled";
+    case 112: return "unrecognized_name: it has no certificate for this host";
+    case 116: return "certificate_required";
+    case 120: return "no_application_protocol";
+    default: return "an alert";
+    }
+}
+
+static bool psh_tls_no_memory(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    return code == PSA_ERROR_INSUFFICIENT_MEMORY;
+#else
+    int high = -code & 0x7F80, low = -code & 0x7F; /* the sum of two layers' codes */
+    PUSHER_ASSERT(code < 0);
+    return low == 0x10 || low == 0x6A || high == 0x7F00 || high == 0x2880 || high == 0x3F80 ||
+           high == 0x4D80 || high == 0x5180 || high == 0x6180;
+#endif
+}
+
+static bool psh_tls_no_random(const struct psh_tls *tls, int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+    if (code == PSA_ERROR_INSUFFICIENT_ENTROPY) return true;
+#endif
+    PUSHER_ASSERT(code < 0);
+    return tls->random_failed;
+}
+
+static bool psh_tls_too_old(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return code == MBEDTLS_ERR_SSL_BAD_PROTOCOL_VERSION;
+#else
+    return code == MBEDTLS_ERR_SSL_BAD_HS_PROTOCOL_VERSION;
+#endif
+}
+
+static void psh_tls_say_end(struct psh_tls_stream *s)
+{
+    psh_env_add(psh_tls_say(s), s->phase == PSH_TLS_OPEN
+                                    ? "the connection was cut off: it ended without close_notify"
+                                    : "the server ended the connection in the handshake");
+}
+
+/* What mbedTLS' error means, unless the certificate has told it. */
+static void psh_tls_say_code(struct psh_tls_stream *s, int code)
+{
+    struct psh_text *say = psh_tls_say(s);
+    if (psh_tls_no_random(s->tls, code)) {
+        psh_env_add(say, "the random source failed");
+    } else if (psh_tls_no_memory(code)) {
+        psh_env_add(say, "no memory");
+    } else if (s->phase == PSH_TLS_SHAKING && s->foreign) {
+        psh_env_add(say, "the server does not speak TLS on this port");
+        if (memcmp(s->head, "HTTP/", 5) == 0)
+            psh_env_add(say, ": it answers in plain HTTP");
+    } else if (psh_tls_too_old(code)) {
+        psh_env_add(say, "the server's protocol is too old: TLS 1.2 at least is needed");
+    } else if (code == MBEDTLS_ERR_SSL_FATAL_ALERT_MESSAGE) {
+        bool plain = s->phase == PSH_TLS_SHAKING && s->head[0] == 21 && s->head[4] == 2;
+        psh_env_add(say, "the server refused: ");
+        psh_env_add(say, psh_tls_alert(plain ? s->head[6] : 255));
+    } else if (code == MBEDTLS_ERR_SSL_INVALID_MAC) {
+        psh_env_add(say, "a record was damaged on its way");
+    } else {
+        psh_env_add(say, s->phase == PSH_TLS_OPEN ? "the connection failed (mbedTLS -0x"
+                                                  : "the handshake failed (mbedTLS -0x");
+        psh_tls_add_hex(say, (unsigned)-code, 4);
+        psh_env_add(say, ")");
+    }
+}
+
+/* -- sessions, to be resumed -- */
+
+static struct psh_tls_session *psh_tls_find_session(struct psh_tls *tls, const char *host)
+{
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        if (strcmp(tls->sessions[i].host, host) == 0) return &tls->sessions[i];
+    return NULL;
+}
+
+static void psh_tls_forget(struct psh_tls *tls, const char *host)
+{
+    struct psh_tls_session *session = psh_tls_find_session(tls, host);
+    PUSHER_ASSERT(*host);
+    if (!session) return;
+    mbedtls_ssl_session_free(&session->session);
+    mbedtls_ssl_session_init(&session->session);
+    session->host[0] = '\0';
+}
+
+static void psh_tls_save(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    psh_tls_forget(tls, s->host);
+    struct psh_tls_session *session = psh_tls_find_session(tls, "");
+    if (!session) {
+        psh_tls_forget(tls, tls->sessions[tls->next_session].host);
+        session = &tls->sessions[tls->next_session];
+        tls->next_session = (tls->next_session + 1) % PSH_TLS_SESSIONS;
+    }
+    PUSHER_ASSERT(session->host[0] == '\0');
+    if (mbedtls_ssl_get_session(&s->ssl, &session->session) == 0) {
+        memcpy(session->host, s->host, sizeof s->host);
+    } else { /* then the next handshake is a whole one */
+        mbedtls_ssl_session_free(&session->session);
+        mbedtls_ssl_session_init(&session->session);
+    }
+}
+
+/* -- between mbedTLS and the inner stream -- */
+
+/* Keeps the beginning of each record of the handshake: by it they are known who speak no TLS, and
+   in it an alert is told. */
+static void psh_tls_note(struct psh_tls_stream *s, const unsigned char *at, size_t len)
+{
+    if (s->phase != PSH_TLS_SHAKING) return;
+    for (size_t i = 0; i < len; i++) {
+        if (s->seen < PSH_TLS_HEAD) s->head[s->seen] = at[i];
+        s->seen++;
+        if (!s->known && s->seen == 2) {
+            s->known = true;
+            s->foreign = s->head[0] < 20 || s->head[0] > 23 || s->head[1] != 3;
+        }
+        if (s->seen < 5 || s->foreign) continue;
+        if (s->seen >= 5u + ((unsigned)s->head[3] << 8 | s->head[4])) s->seen = 0;
+    }
+}
+
+static int psh_tls_pull(void *context, unsigned char *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(buf && len > 0);
+    if (len > s->intake) len = s->intake;
+    s->inner_said = PUSHER_IO_WANT_WRITE; /* enough for one call: again at once */
+    if (len == 0) return MBEDTLS_ERR_SSL_WANT_READ;
+    int got = s->tls->inner.recv_fn(s->inner, buf, len);
+    s->inner_said = got;
+    if (got == PUSHER_IO_WANT_READ) return MBEDTLS_ERR_SSL_WANT_READ;
+    if (got == PUSHER_IO_WANT_WRITE) return MBEDTLS_ERR_SSL_WANT_WRITE;
+    if (got < 0) return PSH_TLS_BROKEN;
+    s->intake -= (size_t)got;
+    psh_tls_note(s, buf, (size_t)got);
+    return got; /* 0: the end */
+}
+
+static int psh_tls_push(void *context, const unsigned char *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(buf && len > 0);
+    int put = s->tls->inner.send_fn(s->inner, buf, len);
+    s->inner_said = put;
+    s->pending = put <= 0 || (size_t)put < len;
+    if (put > 0) return put;
+    if (put == PUSHER_IO_WANT_READ) return MBEDTLS_ERR_SSL_WANT_READ;
+    return put == PUSHER_IO_WANT_WRITE ? MBEDTLS_ERR_SSL_WANT_WRITE : PSH_TLS_BROKEN;
+}
+
+#if MBEDTLS_VERSION_NUMBER < 0x04000000
+static int psh_tls_random(void *context, unsigned char *out, size_t len)
+{
+    struct psh_tls *tls = (struct psh_tls *)context;
+    while (len > 0) {
+        size_t part = len < 256 ? len : 256;
+        if (!psh_env_random(tls->env, out, part)) {
+            tls->random_failed = true;
+            return MBEDTLS_ERR_SSL_NO_RNG;
+        }
+        out += part;
+        len -= part;
+    }
+    return 0;
+}
+#endif
+
+/* Called for each certificate of the chain, the server's (depth 0) last. */
+static int psh_tls_verify(void *context, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)context;
+    PUSHER_ASSERT(crt && flags && depth >= 0);
+    if (depth == 0) {
+        s->checked = true;
+        if (!psh_tls_is_for(s, crt)) *flags |= MBEDTLS_X509_BADCERT_CN_MISMATCH;
+    }
+    if (*flags) psh_tls_say_flags(s, crt, depth, *flags);
+    if (s->tls->accept_any) *flags = 0;
+    return 0;
+}
+
+/* -- the stream -- */
+
+/* For good. The inner stream's failure has the inner stream's text. */
+static int psh_tls_die(struct psh_tls_stream *s, int code)
+{
+    struct psh_tls *tls = s->tls;
+    uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
+    PUSHER_ASSERT(s->phase != PSH_TLS_DEAD);
+    bool inner = code == PSH_TLS_BROKEN;
+    bool judged = flags && flags != UINT32_MAX && flags != MBEDTLS_X509_BADCERT_SKIP_VERIFY &&
+                  !tls->accept_any;
+    if (inner) {
+        s->words[0] = '\0';
+    } else if (code == 0 || code == MBEDTLS_ERR_SSL_CONN_EOF ||
+               code == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) {
+        psh_tls_say_end(s);
+    } else if (!judged) {
+        psh_tls_say_code(s, code);
+    } else if (!s->words[0]) {
+        psh_tls_say_flags(s, NULL, 0, flags);
+    }
+    if (s->phase == PSH_TLS_SHAKING) psh_tls_forget(tls, s->host);
+    s->phase = PSH_TLS_DEAD;
+    s->verdict = inner && s->inner_said < 0 ? s->inner_said : PUSHER_IO_ERROR_TLS;
+    return s->verdict;
+}
+
+/* What a result of mbedTLS that is no success means for our caller. When not the inner stream would
+   block, but mbedTLS wants to be called again, it is as with a stream that can be written to. */
+static int psh_tls_result(struct psh_tls_stream *s, int code)
+{
+    switch (code) {
+    case MBEDTLS_ERR_SSL_WANT_READ:
+    case MBEDTLS_ERR_SSL_WANT_WRITE:
+        return s->inner_said == PUSHER_IO_WANT_READ ? PUSHER_IO_WANT_READ : PUSHER_IO_WANT_WRITE;
+    case MBEDTLS_ERR_SSL_CRYPTO_IN_PROGRESS:
+    case MBEDTLS_ERR_SSL_ASYNC_IN_PROGRESS: return PUSHER_IO_WANT_WRITE;
+    default: return psh_tls_die(s, code);
+    }
+}
+
+/* Begins a call: mbedTLS may read so much. */
+static void psh_tls_call(struct psh_tls_stream *s)
+{
+    s->intake = PSH_TLS_INTAKE;
+    s->inner_said = 0;
+}
+
+static bool psh_tls_is_ticket(int code)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return code == MBEDTLS_ERR_SSL_RECEIVED_NEW_SESSION_TICKET;
+#else
+    (void)code; /* TLS 1.2 sends them within the handshake */
+    return false;
+#endif
+}
+
+static bool psh_tls_is_shaken(struct psh_tls_stream *s)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+    return mbedtls_ssl_is_handshake_over(&s->ssl) != 0;
+#elif MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return s->ssl.MBEDTLS_PRIVATE(state) == MBEDTLS_SSL_HANDSHAKE_OVER;
+#else
+    return s->ssl.state == MBEDTLS_SSL_HANDSHAKE_OVER;
+#endif
+}
+
+/* The inner stream stands: now mbedTLS takes its buffers. 0, or its error. The name is set in any
+   case. An address is not sent as a name (RFC 6066): the callback compares it. */
+static int psh_tls_begin(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    struct psh_tls_session *session = psh_tls_find_session(tls, s->host);
+    bool own = tls->config == &tls->own;
+    tls->random_failed = false;
+    int code = mbedtls_ssl_setup(&s->ssl, tls->config);
+    if (code == 0)
+        code = mbedtls_ssl_set_hostname(&s->ssl, own && s->address_len ? NULL : s->host);
+    if (code != 0) return code;
+    if (own) mbedtls_ssl_set_verify(&s->ssl, psh_tls_verify, s);
+    mbedtls_ssl_set_bio(&s->ssl, s, psh_tls_push, psh_tls_pull, NULL);
+    s->resuming = session && mbedtls_ssl_set_session(&s->ssl, &session->session) == 0;
+    if (tls->accept_any) psh_env_log(tls->env, "TLS: ANY certificate is accepted: anybody can be "
+                                               "the server (insecure_accept_any_certificate)");
+    return 0;
+}
+
+/* The handshake is through. Nothing is taken for verified that was not seen to be. */
+static int psh_tls_finish(struct psh_tls_stream *s)
+{
+    struct psh_tls *tls = s->tls;
+    bool own = tls->config == &tls->own;
+    uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
+    PUSHER_ASSERT(s->phase == PSH_TLS_SHAKING);
+    if (!tls->accept_any && (flags != 0 || (own && !s->checked && !s->resuming))) {
+        psh_env_add(psh_tls_say(s), "the certificate was not verified");
+        s->phase = PSH_TLS_DEAD;
+        s->verdict = PUSHER_IO_ERROR_TLS;
+        return s->verdict;
+    }
+    s->phase = PSH_TLS_OPEN;
+    s->words[0] = '\0';
+    if (strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
+    return 1;
+}
+
+static void *psh_tls_open(const char *host, uint16_t port, void *user_data)
+{
+    struct psh_tls *tls = (struct psh_tls *)user_data;
+    size_t len = strlen(host);
+    PUSHER_ASSERT(tls->config);
+    if (len > 0 && host[len - 1] == '.') len--; /* the root's dot stands in no certificate */
+    if (len == 0 || len >= PSH_TLS_HOST) return NULL;
+    struct psh_tls_stream *s = (struct psh_tls_stream *)psh_env_alloc(tls->env, sizeof *s);
+    if (!s) return NULL;
+    memset(s, 0, sizeof *s);
+    s->tls = tls;
+    memcpy(s->host, host, len);
+    s->address_len = psh_tls_ipv4(s->host, s->address);
+    if (!s->address_len) s->address_len = psh_tls_ipv6(s->host, s->address);
+    mbedtls_ssl_init(&s->ssl);
+    s->inner = tls->inner.open_fn(host, port, tls->inner.user_data);
+    if (s->inner) return s;
+    mbedtls_ssl_free(&s->ssl);
+    psh_env_free(tls->env, s);
+    return NULL;
+}
+
+/* One step of the handshake, and no more: the dear ones cost milliseconds. */
+static int psh_tls_ready(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    if (s->phase == PSH_TLS_OPEN) return 1;
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    if (s->phase == PSH_TLS_CONNECTING) {
+        int ready = s->tls->inner.ready_fn(s->inner);
+        if (ready <= 0) return ready;
+        s->phase = PSH_TLS_SHAKING;
+        int code = psh_tls_begin(s);
+        if (code != 0) return psh_tls_die(s, code);
+    }
+    psh_tls_call(s);
+    int code = mbedtls_ssl_handshake_step(&s->ssl);
+    if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
+    if (psh_tls_is_ticket(code)) psh_tls_save(s);
+    else if (code != 0) return psh_tls_result(s, code);
+    return psh_tls_is_shaken(s) ? psh_tls_finish(s) : PUSHER_IO_WANT_WRITE;
+}
+
+static int psh_tls_recv(void *stream, void *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    PUSHER_ASSERT(buf && len > 0 && s->phase >= PSH_TLS_OPEN);
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    psh_tls_call(s);
+    for (int i = 0; i < PSH_TLS_TICKETS; i++) {
+        int got = mbedtls_ssl_read(&s->ssl, (unsigned char *)buf, len);
+        if (got > 0) return got;
+        if (got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) return PUSHER_IO_EOF;
+        if (!psh_tls_is_ticket(got)) return psh_tls_result(s, got);
+        psh_tls_save(s);
+    }
+    return PUSHER_IO_WANT_WRITE;
+}
+
+/* Writes one record. After WANT mbedTLS holds it, and counts on the same bytes coming again: if a
+   read has meanwhile pushed it out, to make room for an alert, it is not to be written twice. */
+static int psh_tls_write(struct psh_tls_stream *s, const unsigned char *buf, size_t len)
+{
+    size_t unsent = s->unsent;
+    PUSHER_ASSERT(unsent <= len);
+    if (unsent > 0 && !s->pending) {
+        s->unsent = 0;
+        return (int)unsent;
+    }
+    if (unsent == 0 && s->pending) { /* an alert; while it is pending, no record is made */
+        int code = mbedtls_ssl_write(&s->ssl, buf, 0);
+        if (code < 0) return code;
+    }
+    int put = mbedtls_ssl_write(&s->ssl, buf, unsent ? unsent : len);
+    s->unsent = put < 0 && s->pending ? len : 0;
+    return put;
+}
+
+static int psh_tls_send(void *stream, const void *buf, size_t len)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    PUSHER_ASSERT(buf && len > 0 && s->phase >= PSH_TLS_OPEN);
+    if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    int most = mbedtls_ssl_get_max_out_record_payload(&s->ssl);
+    if (most > 0 && len > (size_t)most) len = (size_t)most;
+    psh_tls_call(s);
+    for (int i = 0; i < PSH_TLS_TICKETS; i++) {
+        int put = psh_tls_write(s, (const unsigned char *)buf, len);
+        if (put > 0) return put;
+        if (!psh_tls_is_ticket(put)) return put < 0 ? psh_tls_result(s, put) : PUSHER_IO_WANT_WRITE;
+        psh_tls_save(s);
+    }
+    return PUSHER_IO_WANT_WRITE;
+}
+
+/* With a goodbye, if the stream takes it at once. */
+static void psh_tls_close(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    struct psh_tls *tls = s->tls;
+    PUSHER_ASSERT(tls->config);
+    psh_tls_call(s);
+    if (s->phase == PSH_TLS_OPEN && !s->pending) (void)mbedtls_ssl_close_notify(&s->ssl);
+    tls->inner.close_fn(s->inner);
+    mbedtls_ssl_free(&s->ssl);
+    psh_env_free(tls->env, s);
+}
+
+static const char *psh_tls_error(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    if (s->words[0]) return s->words;
+    return s->tls->inner.error_fn ? s->tls->inner.error_fn(s->inner) : NULL;
+}
+
+static intptr_t psh_tls_fd(void *stream)
+{
+    struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
+    return s->tls->inner.fd_fn ? s->tls->inner.fd_fn(s->inner) : -1;
+}
+
+static pusher_transport psh_tls_transport(struct psh_tls *tls)
+{
+    pusher_transport transport;
+    PUSHER_ASSERT(tls->config);
+    transport.open_fn = psh_tls_open;
+    transport.ready_fn = psh_tls_ready;
+    transport.recv_fn = psh_tls_recv;
+    transport.send_fn = psh_tls_send;
+    transport.close_fn = psh_tls_close;
+    transport.error_fn = psh_tls_error;
+    transport.fd_fn = psh_tls_fd;
+    transport.user_data = tls;
+    return transport;
+}
+
+/* -- making it -- */
+
+/* Memory: PEM, one or more certificates, or DER, one. mbedTLS wants PEM with its NUL. */
+static int psh_tls_load_memory(struct psh_tls *tls, const void *ca, size_t len)
+{
+    const unsigned char *at = (const unsigned char *)ca;
+    if (len == 0) len = strlen((const char *)ca);
+    if (len > 0 && at[0] == 0x30) return mbedtls_x509_crt_parse_der(&tls->authorities, at, len);
+    char *text = psh_env_copy(tls->env, (const char *)ca, len);
+    if (!text) return PSH_TLS_BROKEN;
+    int bad = mbedtls_x509_crt_parse(&tls->authorities, (const unsigned char *)text, len + 1);
+    psh_env_free(tls->env, text);
+    return bad;
+}
+
+static int psh_tls_load_file(struct psh_tls *tls, const char *path)
+{
+#if defined(MBEDTLS_FS_IO)
+    PUSHER_ASSERT(path && *path);
+    return mbedtls_x509_crt_parse_file(&tls->authorities, path);
+#else
+    (void)tls;
+    (void)path;
+    return PSH_TLS_BROKEN;
+#endif
+}
+
+/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error. */
+static bool psh_tls_load_system(struct psh_tls *tls)
+{
+    PUSHER_ASSERT(tls->authorities.version == 0);
+#if defined(_WIN32)
+    const CERT_CONTEXT *at = NULL;
+    HCERTSTORE store = CertOpenSystemStoreA(0, "ROOT");
+    if (!store) return false;
+    while ((at = CertEnumCertificatesInStore(store, at)) != NULL)
+        (void)mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded, at->cbCertEncoded);
+    CertCloseStore(store, 0);
+#else
+    static const char *const files[] = {
+        "/etc/ssl/certs/ca-certificates.crt",     /* Debian, Arch, Alpine */
+        "/etc/pki/tls/certs/ca-bundle.crt",       /* Fedora */
+        "/etc/ssl/ca-bundle.pem",                 /* openSUSE */
+        "/etc/ssl/cert.pem",                      /* macOS, OpenBSD, FreeBSD */
+        "/usr/local/share/certs/ca-root-nss.crt", /* older FreeBSD */
+        "/etc/openssl/certs/ca-certificates.crt"  /* NetBSD */
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files && tls->authorities.version == 0; i++)
+        (void)psh_tls_load_file(tls, files[i]);
+#if defined(MBEDTLS_FS_IO) && defined(__ANDROID__)
+    (void)mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
+#endif
+#endif
+    return tls->authorities.version != 0;
+}
+
+static const char *psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o)
+{
+    PUSHER_ASSERT(tls->authorities.version == 0);
+    if (o->ca_file && (!*o->ca_file || psh_tls_load_file(tls, o->ca_file) < 0))
+        return "options.tls.ca_file cannot be read, or holds no certificate";
+    if (o->ca && psh_tls_load_memory(tls, o->ca, o->ca_len) < 0)
+        return "options.tls.ca holds no certificate, in PEM or in DER";
+    if (!o->ca_file && !o->ca && !psh_tls_load_system(tls))
+        return "TLS: this system's list of authorities was not found: give options.tls.ca_file "
+               "or options.tls.ca";
+    return NULL;
+}
+
+/* TLS 1.2 at least, a certificate required. */
+static const char *psh_tls_configure(struct psh_tls *tls)
+{
+    mbedtls_ssl_config *config = &tls->own;
+    PUSHER_ASSERT(tls->config == config);
+    if (mbedtls_ssl_config_defaults(config, MBEDTLS_SSL_IS_CLIENT, MBEDTLS_SSL_TRANSPORT_STREAM,
+                                    MBEDTLS_SSL_PRESET_DEFAULT) != 0)
+        return "TLS: no memory for mbedTLS' configuration";
+#if MBEDTLS_VERSION_NUMBER >= 0x03020000
+    mbedtls_ssl_conf_min_tls_version(config, MBEDTLS_SSL_VERSION_TLS1_2);
+#else
+    mbedtls_ssl_conf_min_version(config, MBEDTLS_SSL_MAJOR_VERSION_3, MBEDTLS_SSL_MINOR_VERSION_3);
+#endif
+#if MBEDTLS_VERSION_NUMBER < 0x04000000
+    mbedtls_ssl_conf_rng(config, psh_tls_random, tls);
+#endif
+#if MBEDTLS_VERSION_NUMBER >= 0x03060100 && defined(MBEDTLS_SSL_PROTO_TLS1_3) &&                   \
+    defined(MBEDTLS_SSL_SESSION_TICKETS)
+    mbedtls_ssl_conf_tls13_enable_signal_new_session_tickets(
+        config, MBEDTLS_SSL_TLS1_3_SIGNAL_NEW_SESSION_TICKETS_ENABLED);
+#endif
+    mbedtls_ssl_conf_authmode(config, tls->accept_any ? MBEDTLS_SSL_VERIFY_OPTIONAL
+                                                      : MBEDTLS_SSL_VERIFY_REQUIRED);
+    mbedtls_ssl_conf_ca_chain(config, &tls->authorities, NULL);
+    return NULL;
+}
+
+/* inner is copied, env stays. On failure *wrong is a constant sentence, and psh_tls_free() is still
+   to be called. */
+static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env,
+                                  const pusher_transport *inner, const pusher_tls_options *o,
+                                  const char **wrong)
+{
+    PUSHER_ASSERT(env && inner->open_fn && wrong);
+    memset(tls, 0, sizeof *tls);
+    tls->env = env;
+    tls->inner = *inner;
+    tls->accept_any = o->insecure_accept_any_certificate;
+    mbedtls_ssl_config_init(&tls->own);
+    mbedtls_x509_crt_init(&tls->authorities);
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        mbedtls_ssl_session_init(&tls->sessions[i].session);
+    tls->config = o->ssl_config ? (const mbedtls_ssl_config *)o->ssl_config : &tls->own;
+    *wrong = NULL;
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000 ||                                                        \
+    (MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C))
+    if (psa_crypto_init() != PSA_SUCCESS)
+        *wrong = "TLS: mbedTLS' crypto does not start: no memory, or no random source of its own";
+#endif
+    if (!*wrong && !o->ssl_config) *wrong = psh_tls_configure(tls);
+    if (!*wrong && !o->ssl_config && !tls->accept_any) *wrong = psh_tls_load(tls, o);
+    return *wrong ? PUSHER_ERR_TLS : PUSHER_OK;
+}
+
+/* Also of what was only zeroed. Its streams are closed. */
+static void psh_tls_free(struct psh_tls *tls)
+{
+    if (!tls->config) return;
+    for (uint32_t i = 0; i < PSH_TLS_SESSIONS; i++)
+        mbedtls_ssl_session_free(&tls->sessions[i].session);
+    mbedtls_ssl_config_free(&tls->own);
+    mbedtls_x509_crt_free(&tls->authorities);
+    tls->config = NULL;
+}
+
+#endif /* PUSHER_TLS */
 
 // >>auth
-/* Tickets, endpoint requests and local signing come with private channels. */
+/* Authorizations: which way they go, what is asked, and what is made of an answer. The exchange
+   with an endpoint is bytes in and bytes out; the client moves them. */
+
+enum psh_verdict { PSH_VERDICT_NONE = 0, PSH_VERDICT_YES, PSH_VERDICT_NO, PSH_VERDICT_LATER };
+
+/* The authorization of one channel, or of the user. */
+struct psh_ask {
+    uint32_t serial;       /* of the question that waits for its answer, or 0 */
+    uint32_t batch;        /* serial of the first question in the same call */
+    uint32_t asked_at;     /* low bits of the client's time */
+    uint32_t attempt;      /* questions in a row without a yes */
+    int status;            /* of a refusal */
+    unsigned char verdict; /* enum psh_verdict */
+    unsigned char reason;  /* enum pusher_auth_reason, of the next question */
+    unsigned char code;    /* pusher_result, of a refusal */
+    char *text;            /* yes: JSON members that prove it; no: why */
+};
+
+static void psh_auth_forget(const struct psh_env *env, struct psh_ask *ask)
+{
+    PUSHER_ASSERT(env && ask);
+    psh_env_free_secret(env, ask->text);
+    ask->text = NULL;
+    ask->serial = 0;
+    ask->verdict = PSH_VERDICT_NONE;
+}
+
+static void psh_auth_refuse(const struct psh_env *env, struct psh_ask *ask,
+                            enum psh_verdict verdict, pusher_result code, int status,
+                            const char *why)
+{
+    PUSHER_ASSERT(why && verdict >= PSH_VERDICT_NO);
+    psh_auth_forget(env, ask);
+    ask->verdict = (unsigned char)verdict;
+    ask->code = (unsigned char)code;
+    ask->status = status;
+    ask->text = psh_env_copy(env, why, strlen(why)); /* without memory it stays unsaid */
+}
+
+enum psh_auth_way { PSH_WAY_NONE = 0, PSH_WAY_HOOK, PSH_WAY_USER_HOOK, PSH_WAY_POST,
+                    PSH_WAY_USER_POST, PSH_WAY_SIGN };
+
+enum psh_post_phase { PSH_POST_IDLE = 0, PSH_POST_OPENING, PSH_POST_SENDING, PSH_POST_READING };
+
+struct psh_auth {
+    pusher_auth_fn request_fn, user_fn;
+    pusher_auth_prepare_fn prepare_fn;
+    void *user_data;
+    char *key, *secret, *channel_data, *signin_data;
+    struct psh_url channel_url, user_url; /* host NULL: none */
+    struct psh_buf fixed_fields, fixed_params;
+    uint32_t max_batch, max_attempts, max_answer;
+    uint32_t serial;           /* of the last question */
+    /* The request under way, and the stream that is kept for the next one. */
+    enum psh_post_phase phase;
+    bool preparing, reused;    /* prepare_fn runs; the stream has served before */
+    const struct psh_url *url; /* where the stream goes */
+    pusher_ticket ticket;
+    struct psh_buf fields, params, out;
+    size_t out_at, retry;
+    struct psh_reply reply;
+    void *stream;
+    uint64_t idle_at, deadline; /* when the unused stream is closed; when the answer is late */
+};
+
+static enum psh_auth_way psh_auth_way(const struct psh_auth *auth, bool user)
+{
+    PUSHER_ASSERT(auth);
+    if (user && auth->user_fn) return PSH_WAY_USER_HOOK;
+    if (user && auth->user_url.host) return PSH_WAY_USER_POST;
+    if (auth->request_fn) return PSH_WAY_HOOK;
+    if (!user && auth->channel_url.host) return PSH_WAY_POST;
+    return auth->secret && (!user || auth->signin_data) ? PSH_WAY_SIGN : PSH_WAY_NONE;
+}
+
+static void psh_auth_free(const struct psh_env *env, struct psh_auth *auth)
+{
+    struct psh_buf *bufs[5];
+    bufs[0] = &auth->fixed_fields, bufs[1] = &auth->fixed_params, bufs[2] = &auth->fields;
+    bufs[3] = &auth->params, bufs[4] = &auth->out;
+    for (int i = 0; i < 5; i++) psh_env_release(env, bufs[i]);
+    psh_env_release(env, &auth->reply.body);
+    psh_http_url_free(env, &auth->channel_url);
+    psh_http_url_free(env, &auth->user_url);
+    psh_env_free(env, auth->key);
+    psh_env_free_secret(env, auth->secret);
+    psh_env_free(env, auth->channel_data);
+    psh_env_free(env, auth->signin_data);
+    psh_env_free(env, auth);
+}
+
+enum { PSH_AUTH_REQUEST = 65536 }; /* bytes of a request's headers, and of its body */
+
+static void psh_auth_secret_buf(struct psh_buf *buf)
+{
+    buf->max = PSH_AUTH_REQUEST;
+    buf->secret = true;
+}
+
+/* Fixed headers and parameters, in the form in which they are sent. */
+static const char *psh_auth_set_pairs(const struct psh_env *env, struct psh_auth *auth,
+                                      const pusher_auth_options *o)
+{
+    for (size_t i = 0; i < o->header_count; i++) {
+        const pusher_pair *pair = &o->headers[i];
+        if (!pair->name || !pair->value ||
+            !psh_http_field(env, &auth->fixed_fields, pair->name, pair->value))
+            return "options.auth.headers has one that cannot be sent";
+    }
+    for (size_t i = 0; i < o->param_count; i++) {
+        const pusher_pair *pair = &o->params[i];
+        if (!pair->name || !pair->value ||
+            !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
+                           strlen(pair->value)))
+            return "options.auth.params has one that cannot be sent";
+    }
+    return NULL;
+}
+
+/* The user's JSON, checked for what it must hold. */
+static const char *psh_auth_bad_user(const pusher_auth_options *o)
+{
+    struct psh_value value;
+    const char *text = o->channel_data;
+    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
+        return "options.auth.channel_data must be a JSON object with a user_id";
+    text = o->signin_data;
+    if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
+        return "options.auth.signin_data must be a JSON object with an id that is a string";
+    if ((o->channel_data || o->signin_data) && !o->secret)
+        return "options.auth.channel_data and signin_data go with options.auth.secret";
+    return NULL;
+}
+
+static const char *psh_auth_bad_options(const pusher_auth_options *o)
+{
+    if ((o->header_count && !o->headers) || (o->param_count && !o->params))
+        return "options.auth counts headers or params that are not there";
+    if (o->secret && !*o->secret) return "options.auth.secret is empty";
+    if (o->max_batch > 65536) return "options.auth.max_batch is over 65536";
+    if (o->max_answer_bytes > INT32_MAX) return "options.auth.max_answer_bytes is over 2 GiB";
+    return psh_auth_bad_user(o);
+}
+
+static bool psh_auth_set_text(const struct psh_env *env, char **to, const char *text)
+{
+    PUSHER_ASSERT(to && !*to);
+    if (text) *to = psh_env_copy(env, text, strlen(text));
+    return !text || *to;
+}
+
+/* NULL, or what is wrong with the options; *memory: there was not enough of it. */
+static const char *psh_auth_init(struct psh_auth *auth, const struct psh_env *env,
+                                 const pusher_options *options, bool *memory)
+{
+    const pusher_auth_options *o = &options->auth;
+    const char *wrong = psh_auth_bad_options(o);
+    memset(auth, 0, sizeof *auth);
+    auth->request_fn = o->request_fn;
+    auth->user_fn = o->user_fn;
+    auth->prepare_fn = o->prepare_fn;
+    auth->user_data = o->user_data;
+    auth->max_batch = o->max_batch ? o->max_batch : 1;
+    auth->max_attempts = o->max_attempts ? o->max_attempts : 3;
+    auth->max_answer = o->max_answer_bytes ? o->max_answer_bytes : 16384;
+    psh_auth_secret_buf(&auth->fixed_fields);
+    psh_auth_secret_buf(&auth->fixed_params);
+    psh_auth_secret_buf(&auth->fields);
+    psh_auth_secret_buf(&auth->params);
+    psh_auth_secret_buf(&auth->out);
+    auth->out.max = 3 * (size_t)PSH_AUTH_REQUEST;
+    if (!wrong && o->endpoint) wrong = psh_http_url(env, o->endpoint, &auth->channel_url, memory);
+    if (!wrong && o->user_endpoint && !*memory)
+        wrong = psh_http_url(env, o->user_endpoint, &auth->user_url, memory);
+    if (!wrong) wrong = psh_auth_set_pairs(env, auth, o);
+    if (wrong || *memory) return wrong;
+    *memory = !psh_auth_set_text(env, &auth->key, options->key) ||
+              !psh_auth_set_text(env, &auth->secret, o->secret) ||
+              !psh_auth_set_text(env, &auth->channel_data, o->channel_data) ||
+              !psh_auth_set_text(env, &auth->signin_data, o->signin_data);
+    return NULL;
+}
+
+/* "auth":"key:signature", with the text that was signed for, as a JSON string. */
+static bool psh_auth_sign(const struct psh_env *env, const struct psh_auth *auth,
+                          const pusher_auth_request *request, bool presence, struct psh_ask *ask)
+{
+    PUSHER_ASSERT(auth->secret);
+    bool user = request->kind == PUSHER_AUTH_USER;
+    const char *data = user ? auth->signin_data : presence ? auth->channel_data : NULL;
+    const char *middle = user ? "::user::" : ":", *end = !user && data ? ":" : "";
+    struct psh_codec_piece pieces[5];
+    char hex[PSH_SHA256_HEX];
+    struct psh_text text;
+    size_t cap = strlen(auth->key) + sizeof hex + 40 + (data ? 6 * strlen(data) : 0);
+    pieces[0].at = request->socket_id;
+    pieces[1].at = middle;
+    pieces[2].at = request->channel_name;
+    pieces[3].at = end;
+    pieces[4].at = data ? data : "";
+    for (int i = 0; i < 5; i++) pieces[i].len = strlen(pieces[i].at);
+    ask->text = (char *)psh_env_alloc(env, cap);
+    if (!ask->text || !psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
+    psh_env_text(&text, ask->text, cap);
+    psh_env_add(&text, "\"auth\":\"");
+    psh_env_add(&text, auth->key);
+    psh_env_add(&text, ":");
+    psh_env_add(&text, hex);
+    psh_env_add(&text, "\"");
+    if (data) psh_env_add(&text, user ? ",\"user_data\":" : ",\"channel_data\":");
+    if (data) psh_json_quote(&text, data, strlen(data));
+    PUSHER_ASSERT(!text.cut);
+    ask->verdict = PSH_VERDICT_YES;
+    return true;
+}
+
+static void psh_auth_add_raw(struct psh_text *text, const char *name, const struct psh_value *value)
+{
+    if (!value->string) return;
+    psh_env_add(text, name);
+    psh_env_add_bytes(text, value->raw, value->raw_len);
+}
+
+/* What an answer proves, byte for byte as it came: it is signed. The secret stays here. */
+static bool psh_auth_prove(const struct psh_env *env, const struct psh_answer *answer,
+                           struct psh_ask *ask)
+{
+    PUSHER_ASSERT(answer->auth.string && !ask->text);
+    struct psh_text text;
+    size_t cap = answer->auth.raw_len + answer->channel_data.raw_len + answer->user_data.raw_len;
+    cap += 48;
+    ask->text = (char *)psh_env_alloc(env, cap);
+    if (!ask->text) return false;
+    psh_env_text(&text, ask->text, cap);
+    psh_auth_add_raw(&text, "\"auth\":", &answer->auth);
+    psh_auth_add_raw(&text, ",\"channel_data\":", &answer->channel_data);
+    psh_auth_add_raw(&text, ",\"user_data\":", &answer->user_data);
+    PUSHER_ASSERT(!text.cut);
+    ask->verdict = PSH_VERDICT_YES;
+    return true;
+}
+
+/* -- the endpoint -- */
+
+/* Begins a request; prepare_fn may then add to fields and params. */
+static bool psh_auth_begin(const struct psh_env *env, struct psh_auth *auth,
+                           const pusher_auth_request *request)
+{
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE);
+    const char *id = request->socket_id, *name = request->channel_name;
+    auth->ticket = request->ticket;
+    auth->fields.len = auth->params.len = auth->out.len = auth->out_at = auth->retry = 0;
+    if (!psh_http_form(env, &auth->params, "socket_id", id, strlen(id))) return false;
+    if (*name && !psh_http_form(env, &auth->params, "channel_name", name, strlen(name)))
+        return false;
+    const struct psh_buf *params = &auth->fixed_params, *fields = &auth->fixed_fields;
+    if (params->len && (!psh_http_add(env, &auth->params, "&", 1) ||
+                        !psh_http_add(env, &auth->params, (const char *)params->data, params->len)))
+        return false;
+    return !fields->len ||
+           psh_http_add(env, &auth->fields, (const char *)fields->data, fields->len);
+}
+
+static bool psh_auth_finish(const struct psh_env *env, struct psh_auth *auth,
+                            const struct psh_url *url)
+{
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && url->host);
+    return psh_http_post(env, &auth->out, url, &auth->fields, &auth->params);
+}
+
+/* Before the (first or repeated) sending. */
+static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
+{
+    psh_env_release(env, &auth->reply.body);
+    psh_http_reply_init(&auth->reply, auth->max_answer);
+    auth->reply.body.secret = true;
+    auth->out_at = auth->retry = 0;
+}
 
 // >>client
 /* The connection's and the channels' state machines, timers, dispatch. */
@@ -2932,7 +6201,9 @@ static struct psh_move psh_client_move(enum psh_phase phase, enum psh_signal sig
 }
 
 enum psh_sub {
-    PSH_SUB_IDLE = 0,   /* to be subscribed: in the queue */
+    PSH_SUB_IDLE = 0,   /* to be subscribed: in line for an authorization, or in the queue */
+    PSH_SUB_ASKING,     /* waiting for its authorization */
+    PSH_SUB_RETRYING,   /* waiting for the time to ask for it again */
     PSH_SUB_PENDING,    /* asked for; waiting for the answer */
     PSH_SUB_LIVE,
     PSH_SUB_REFUSED,
@@ -2944,12 +6215,17 @@ enum psh_sub {
 };
 
 enum psh_sub_signal {
-    PSH_SUB_SEND = 0, /* its turn in the queue, and the frame is staged */
+    PSH_SUB_ASK = 0,  /* its turn in the line, and the question is put */
+    PSH_SUB_GRANT,
+    PSH_SUB_DENY,
+    PSH_SUB_DEFER,    /* later */
+    PSH_SUB_WAKE,     /* now */
+    PSH_SUB_SEND,     /* its turn in the queue, and the frame is staged */
     PSH_SUB_ACK,
     PSH_SUB_NAK,
     PSH_SUB_LATE,     /* the deadline of the answer has passed */
     PSH_SUB_DROP,     /* the last reference was given back */
-    PSH_SUB_AGAIN,    /* the first reference anew */
+    PSH_SUB_AGAIN,    /* one more reference */
     PSH_SUB_LOST,     /* the connection has gone */
     PSH_SUB_SIGNALS
 };
@@ -2982,6 +6258,16 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
 {
     PUSHER_ASSERT(state < PSH_SUBS && signal < PSH_SUB_SIGNALS);
     switch (PSH_SUB_AT(state, signal)) {
+    case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_ASK):
+        return psh_client_sub_to(PSH_SUB_ASKING, PSH_SUB_WAIT);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_GRANT):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_WAKE):
+    case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_AGAIN):
+        return psh_client_sub_to(PSH_SUB_IDLE, PSH_SUB_QUEUE);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DENY):
+        return psh_client_sub_to(PSH_SUB_REFUSED, PSH_SUB_TELL);
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DEFER):
+        return psh_client_sub_to(PSH_SUB_RETRYING, PSH_SUB_QUEUE);
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_SEND):
         return psh_client_sub_to(PSH_SUB_PENDING, PSH_SUB_WAIT);
     case PSH_SUB_AT(PSH_SUB_PENDING, PSH_SUB_ACK):
@@ -3006,6 +6292,8 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
         return psh_client_sub_to(PSH_SUB_LEAVING, PSH_SUB_QUEUE);
 
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_LOST):
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_LOST):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_PENDING, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_LIVE, PSH_SUB_LOST):
     case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_LOST):
@@ -3013,6 +6301,8 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
         return psh_client_sub_to(PSH_SUB_IDLE, PSH_SUB_QUEUE);
 
     case PSH_SUB_AT(PSH_SUB_IDLE, PSH_SUB_DROP):
+    case PSH_SUB_AT(PSH_SUB_ASKING, PSH_SUB_DROP):
+    case PSH_SUB_AT(PSH_SUB_RETRYING, PSH_SUB_DROP):
     case PSH_SUB_AT(PSH_SUB_REFUSED, PSH_SUB_DROP):
     case PSH_SUB_AT(PSH_SUB_CANCELLED, PSH_SUB_NAK):
     case PSH_SUB_AT(PSH_SUB_CANCELLED, PSH_SUB_LOST):
@@ -3023,23 +6313,60 @@ static struct psh_sub_move psh_client_sub_move(enum psh_sub state, enum psh_sub_
     }
 }
 
-/* Two lists run through the channels: the order of subscription, and the work: the queue, those
-   that wait for an answer, or those to be freed. */
+/* Two lists run through the channels: the order of subscription, and the work that waits. */
 enum { PSH_BY_ORDER = 0, PSH_BY_WORK = 1, PSH_LINKS = 2 };
 
 struct psh_link {
     uint32_t before, next; /* ids: index + 1 */
 };
 
+/* In entry.flags. */
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
+
+/* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
     uint32_t deadline;     /* of the answer; low bits of the client's time */
-    uint32_t count;        /* of subscribers, as the server says */
+    uint32_t more;         /* id of its struct psh_more, or 0 */
 };
 
-enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_QUEUE, PSH_WORK_WAIT, PSH_WORK_FREE, PSH_WORKS };
+/* An event that waits for a new key, or a client event that waits for its channel. */
+struct psh_held {
+    struct psh_held *next;
+    pusher_channel channel;
+    size_t len;
+    char text[1];
+};
+
+struct psh_line { /* of them */
+    struct psh_held *first, *last;
+    size_t bytes;
+};
+
+struct psh_crypt {
+    unsigned char key[PSH_BOX_KEY];
+    bool known, refreshing, refreshed; /* refreshed_at is set */
+    uint64_t refreshed_at;
+    struct psh_line held;
+};
+
+/* What a public channel does without. */
+struct psh_more {
+    struct psh_slot slot;
+    uint32_t count;               /* of subscribers, as the server says */
+    struct psh_ask ask;
+    char *fields;                 /* more members of the subscription's data */
+    char *me;                     /* presence: this client's user id */
+    struct psh_members *members;
+    struct psh_crypt *crypt;
+};
+
+/* Lists of channels by what they wait for; the first three until a deadline. */
+enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
+                PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -3050,8 +6377,11 @@ enum {
     PSH_LINGER_MS = 1000, /* for the other side to end the stream after our close frame */
     PSH_JUMP_MS = 5000,   /* a poll as late as this means that the clock, or the program, slept */
     PSH_LOOKUP_MS = 10,   /* how often a look-up is asked for its answer */
+    PSH_POST_MS = 2,      /* how often the endpoint is: an event loop knows one stream only */
     PSH_ERROR_MS = 2000,  /* a close without a code this soon after an error event has its code */
-    PSH_LATE_BATCH = 256  /* unanswered subscriptions reported in one poll */
+    PSH_BATCH = 256,      /* channels told of, or asked for, in one poll */
+    PSH_REFRESH_MS = 5000, /* between two questions for one channel's new key */
+    PSH_KEEP_MS = 10000   /* how long the endpoint's stream is kept when nothing is asked */
 };
 
 struct pusher_client {
@@ -3062,12 +6392,15 @@ struct pusher_client {
     pusher_retry_fn retry_fn;
     void *user_data;
     char *host, *authority, *path, *origin;
-    uint16_t port;
+    uint16_t port, usual_port;     /* the usual one is not written in the authority */
     uint32_t activity_timeout_ms, pong_timeout_ms, unavailable_timeout_ms, connect_timeout_ms;
-    uint32_t subscribe_timeout_ms, reconnect_base_ms, reconnect_cap_ms, max_attempts;
-    uint32_t max_poll_bytes, max_channels;
+    uint32_t wait_ms[PSH_WORK_TIMED];
+    uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
+    uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
     bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
+    bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
+                                        the user's channel is to be subscribed */
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -3082,19 +6415,36 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
+    uint64_t gap_from;             /* since when events may have been missed */
+    uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
 
     struct psh_ws ws;
     struct psh_buf scratch;        /* a message's texts */
+    struct psh_buf draft;          /* a message to be sent */
+    const char *message;           /* the one being read */
+    size_t message_len;
     struct psh_table table;
+    struct psh_pool extras;        /* struct psh_more */
+    struct psh_auth *auth;         /* NULL: nothing can be authorized */
     struct psh_bind bind;
     struct psh_handlers everyone;  /* PUSHER_ALL */
+    struct psh_handlers user_handlers, watchers;
+    uint32_t user;                 /* index of the user's entry, or PSH_NONE */
+    char *user_id;                 /* while signed in */
+    struct psh_line triggers;      /* that wait for their channels */
+    uint64_t *sent_at;             /* of the last client events, in a ring */
+    uint32_t rate, sent_next;      /* its size, and the oldest */
     struct psh_list order, work[PSH_WORKS];
     pusher_stats stats;
     pusher_error last;
     char socket_id[PSH_SOCKET_ID];
+#if defined(PUSHER_TLS)
+    struct psh_tls tls;
+    bool tls_waits, tls_asked;     /* for the server to ask for it; it has done so */
+#endif
     struct psh_text say;           /* the sentence being made */
-    char words[320];
+    char words[240];
 };
 
 /* -- channels and lists -- */
@@ -3116,7 +6466,8 @@ static uint32_t psh_client_index(const pusher_client *client, pusher_channel han
 static pusher_channel psh_client_handle(const pusher_client *client, uint32_t index)
 {
     pusher_channel handle = {0, 0};
-    if (index == PSH_NONE || psh_client_at(client, index)->entry.references == 0) return handle;
+    if (index == PSH_NONE || index == client->user) return handle;
+    if (psh_client_at(client, index)->entry.references == 0) return handle;
     handle.id = index + 1;
     handle.generation = psh_client_at(client, index)->entry.slot.generation;
     return handle;
@@ -3159,14 +6510,144 @@ static void psh_client_set_work(pusher_client *client, uint32_t index, enum psh_
     if (work) psh_client_push(client, &client->work[work], PSH_BY_WORK, index);
 }
 
+/* The channel's extras, or NULL. */
+static struct psh_more *psh_client_more(const pusher_client *client, uint32_t index)
+{
+    uint32_t id = psh_client_at(client, index)->more;
+    return id ? (struct psh_more *)psh_env_pool_at(&client->extras, id - 1) : NULL;
+}
+
+/* The same, made if need be; NULL when there is no memory. */
+static struct psh_more *psh_client_need_more(pusher_client *client, uint32_t index)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    uint32_t at = 0;
+    if (!channel->more && psh_env_pool_take(&client->extras, &at)) channel->more = at + 1;
+    return psh_client_more(client, index);
+}
+
+static void psh_client_empty_line(const struct psh_env *env, struct psh_line *line)
+{
+    while (line->first) {
+        struct psh_held *next = line->first->next;
+        psh_env_free(env, line->first);
+        line->first = next;
+    }
+    PUSHER_ASSERT(line->bytes == 0 || line->last);
+    line->last = NULL;
+    line->bytes = 0;
+}
+
+/* Copies text to the end of the line; false: it would be over max bytes, or there is no memory. */
+static bool psh_client_hold(const struct psh_env *env, struct psh_line *line, size_t max,
+                            pusher_channel channel, const char *text, size_t len)
+{
+    PUSHER_ASSERT(line->bytes <= max);
+    if (len > max - line->bytes) return false;
+    struct psh_held *held = (struct psh_held *)psh_env_alloc(env, sizeof *held + len);
+    if (!held) return false;
+    held->next = NULL;
+    held->channel = channel;
+    held->len = len;
+    memcpy(held->text, text, len);
+    held->text[len] = '\0';
+    if (line->last) line->last->next = held;
+    else line->first = held;
+    line->last = held;
+    line->bytes += len;
+    return true;
+}
+
+/* Proofs and keys are of one connection; what waited for a new key is lost. */
+static void psh_client_forget(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_auth_forget(&client->env, &more->ask);
+    if (!more->crypt) return;
+    for (struct psh_held *held = more->crypt->held.first; held; held = held->next)
+        client->stats.dropped_held++;
+    psh_client_empty_line(&client->env, &more->crypt->held);
+    psh_env_wipe(more->crypt->key, sizeof more->crypt->key);
+    more->crypt->known = more->crypt->refreshing = more->crypt->refreshed = false;
+}
+
+static void psh_client_free_more(pusher_client *client, uint32_t index)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    struct psh_more *more = psh_client_more(client, index);
+    if (!more) return;
+    psh_client_forget(client, more);
+    if (more->members) psh_member_free(more->members);
+    psh_env_free(&client->env, more->members);
+    psh_env_free(&client->env, more->crypt);
+    psh_env_free(&client->env, more->fields);
+    psh_env_free(&client->env, more->me);
+    psh_env_pool_give(&client->extras, channel->more - 1);
+    channel->more = 0;
+}
+
 static void psh_client_free_gone(pusher_client *client)
 {
     PUSHER_ASSERT(!client->polling);
     while (client->work[PSH_WORK_FREE].first) {
         uint32_t index = client->work[PSH_WORK_FREE].first - 1;
         psh_client_set_work(client, index, PSH_WORK_NONE);
+        psh_client_free_more(client, index);
         psh_table_remove(&client->table, index);
     }
+}
+
+static bool psh_client_is_user(const pusher_client *client, uint32_t index)
+{
+    return index != PSH_NONE && index == client->user;
+}
+
+/* Must it be authorized before it can be sent? */
+static bool psh_client_unproved(const pusher_client *client, uint32_t index)
+{
+    const struct psh_channel *channel = psh_client_at(client, index);
+    const struct psh_more *more = psh_client_more(client, index);
+    if (channel->entry.kind < PUSHER_KIND_PRIVATE && index != client->user) return false;
+    return !more || more->ask.verdict != PSH_VERDICT_YES;
+}
+
+static enum psh_work psh_client_work_of(const pusher_client *client, uint32_t index,
+                                        struct psh_sub_move move)
+{
+    if (move.actions & PSH_SUB_REMOVE) return PSH_WORK_FREE;
+    if (move.actions & PSH_SUB_WAIT) {
+        if (move.state == PSH_SUB_ASKING) return PSH_WORK_AUTH;
+        return psh_client_is_user(client, index) ? PSH_WORK_SIGNIN : PSH_WORK_WAIT;
+    }
+    if (!(move.actions & PSH_SUB_QUEUE)) return PSH_WORK_NONE;
+    if (move.state == PSH_SUB_RETRYING) return PSH_WORK_RETRY;
+    if (move.state == PSH_SUB_IDLE && psh_client_unproved(client, index)) return PSH_WORK_ASK;
+    return PSH_WORK_QUEUE;
+}
+
+static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum psh_work work)
+{
+    PUSHER_ASSERT(work < PSH_WORKS);
+    psh_client_set_work(client, index, work);
+    if (work != PSH_WORK_NONE && work < PSH_WORK_TIMED)
+        psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
+}
+
+/* What a move means for the channel's proof and key. */
+static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
+                            enum psh_sub state)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    struct psh_more *more = psh_client_more(client, index);
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
+        channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (!more) return;
+    if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
+    if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
+    if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
+        state == PSH_SUB_GONE)
+        psh_client_forget(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -3177,19 +6658,42 @@ static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_s
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_sub_move move =
         psh_client_sub_move((enum psh_sub)channel->entry.state, signal);
-    enum psh_work work = PSH_WORK_NONE;
     if (move.state == (enum psh_sub)channel->entry.state && !move.actions) return false;
-    if (move.actions & PSH_SUB_QUEUE) work = PSH_WORK_QUEUE;
-    if (move.actions & PSH_SUB_WAIT) work = PSH_WORK_WAIT;
-    if (move.actions & PSH_SUB_REMOVE) work = PSH_WORK_FREE;
+    psh_client_tidy(client, index, signal, move.state);
     channel->entry.state = (unsigned char)move.state;
-    psh_client_set_work(client, index, work);
-    if (work == PSH_WORK_WAIT)
-        channel->deadline = (uint32_t)client->now + client->subscribe_timeout_ms;
+    psh_client_set_deadline(client, index, psh_client_work_of(client, index, move));
     if (move.state == PSH_SUB_LEAVING || move.state == PSH_SUB_GONE)
         psh_table_unindex(&client->table, index);
-    if (work == PSH_WORK_FREE && !client->polling) psh_client_free_gone(client);
+    if (move.state == PSH_SUB_GONE && !client->polling) psh_client_free_gone(client);
     return (move.actions & PSH_SUB_TELL) != 0;
+}
+
+/* The transport of the endpoint's stream: with or without TLS, as its URL says. */
+static pusher_transport psh_client_post_transport(pusher_client *client)
+{
+    PUSHER_ASSERT(client->auth && client->auth->url);
+#if defined(PUSHER_TLS)
+    if (client->auth->url->tls) return psh_tls_transport(&client->tls);
+    if (client->tls.config) return client->tls.inner;
+#endif
+    return client->transport;
+}
+
+static void psh_client_post_close(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->stream) psh_client_post_transport(client).close_fn(auth->stream);
+    if (!auth) return;
+    auth->stream = NULL;
+    auth->phase = PSH_POST_IDLE;
+    auth->reused = false;
+}
+
+static void psh_client_sign_out(pusher_client *client)
+{
+    psh_env_free(&client->env, client->user_id);
+    client->user_id = NULL;
+    client->user_owed = false;
 }
 
 /* The connection has gone: those somebody holds queue up again in the order of subscription, and
@@ -3197,6 +6701,10 @@ static bool psh_client_sub(pusher_client *client, uint32_t index, enum psh_sub_s
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
+    if (client->acked) client->gap_from = client->last_received;
+    client->acked = false;
+    psh_client_sign_out(client);
+    if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
         id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
@@ -3224,7 +6732,11 @@ static struct psh_text *psh_client_say_where(pusher_client *client)
         "while connected", "closing", "closing", "waiting"};
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, client->authority);
-    psh_env_add(say, client->port == 80 ? ":80: " : ": ");
+    if (client->port == client->usual_port) {
+        psh_env_add(say, ":");
+        psh_env_add_uint(say, client->port);
+    }
+    psh_env_add(say, ": ");
     psh_env_add(say, steps[client->phase]);
     psh_env_add(say, ": ");
     return say;
@@ -3240,7 +6752,9 @@ static void psh_client_report(pusher_client *client, pusher_result code, uint32_
     error.code = code;
     error.server_code = (int)server_code;
     error.channel = psh_client_handle(client, index);
-    error.channel_name = index == PSH_NONE ? NULL : psh_client_at(client, index)->entry.name;
+    error.channel_name = index == PSH_NONE || psh_client_is_user(client, index)
+                             ? NULL
+                             : psh_client_at(client, index)->entry.name;
     error.message = client->words;
     psh_env_log(&client->env, client->words);
     if (client->error_fn) client->error_fn(client, &error, client->user_data);
@@ -3259,14 +6773,13 @@ static void psh_client_set_state(pusher_client *client, pusher_state state)
     if (client->state_fn) client->state_fn(client, state, before, client->user_data);
 }
 
-/* index PSH_NONE: an event of no channel, or of one that is not ours: PUSHER_ALL hears it. */
-static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind kind,
-                            const struct psh_envelope *envelope)
+/* The event that the handlers see. */
+static pusher_event psh_client_event(const pusher_client *client, uint32_t index,
+                                     enum psh_kind kind, const struct psh_envelope *envelope)
 {
-    PUSHER_ASSERT(client->polling && envelope->event.at);
+    PUSHER_ASSERT(envelope->event.at);
     pusher_event event;
     const struct psh_value *data = &envelope->data, *user = &envelope->user_id;
-    if (client->doomed) return;
     event.channel = psh_client_handle(client, index);
     event.channel_name = envelope->channel.string ? envelope->channel.at : "";
     event.name = psh_proto_public_name(kind, envelope->event.at);
@@ -3276,13 +6789,92 @@ static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
     event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
-    size_t len = event.name == envelope->event.at ? envelope->event.len : strlen(event.name);
-    const struct psh_handlers *handlers =
-        event.channel.id ? &psh_client_at(client, index)->handlers : NULL;
+    event.member = NULL;
+    event.from_cache = false;
+    event.outage_ms = 0;
+    return event;
+}
+
+/* handlers NULL: only PUSHER_ALL hears it. len: of the event's name. */
+static void psh_client_give(pusher_client *client, const struct psh_handlers *handlers,
+                            const pusher_event *event, size_t len)
+{
+    PUSHER_ASSERT(client->polling);
+    if (client->doomed) return;
     uint32_t fired = psh_bind_dispatch(&client->bind, handlers, &client->everyone, len, client,
-                                       &event, &client->doomed);
+                                       event, &client->doomed);
     if (fired) client->dispatched++, client->stats.events++;
     else client->stats.events_unbound++;
+}
+
+/* Whose handlers hear what happens to this entry; index PSH_NONE: an event of no channel, or of
+   one that is not ours. */
+static const struct psh_handlers *psh_client_hearers(const pusher_client *client, uint32_t index)
+{
+    if (index == PSH_NONE) return NULL;
+    if (psh_client_is_user(client, index)) return &client->user_handlers;
+    const struct psh_channel *channel = psh_client_at(client, index);
+    return channel->entry.references > 0 ? &channel->handlers : NULL;
+}
+
+static void psh_client_tell(pusher_client *client, uint32_t index, const pusher_event *event)
+{
+    psh_client_give(client, psh_client_hearers(client, index), event, strlen(event->name));
+}
+
+static void psh_client_emit(pusher_client *client, uint32_t index, enum psh_kind kind,
+                            const struct psh_envelope *envelope)
+{
+    PUSHER_ASSERT(kind < PSH_KIND_INTERNAL);
+    pusher_event event = psh_client_event(client, index, kind, envelope);
+    psh_client_tell(client, index, &event);
+}
+
+/* An event of our own making, for the server sends none: data is JSON. */
+static void psh_client_make(pusher_client *client, uint32_t index, const char *name,
+                            const char *data)
+{
+    struct psh_envelope envelope;
+    bool user = psh_client_is_user(client, index);
+    memset(&envelope, 0, sizeof envelope);
+    envelope.event.at = name;
+    envelope.channel.at = user ? "" : psh_client_at(client, index)->entry.name;
+    envelope.channel.string = true;
+    envelope.data.at = envelope.data.raw = data;
+    envelope.data.len = envelope.data.raw_len = strlen(data);
+    psh_client_emit(client, index, PSH_KIND_EVENT, &envelope);
+}
+
+/* What a channel is called in an error text. */
+static const char *psh_client_called(const pusher_client *client, uint32_t index)
+{
+    PUSHER_ASSERT(index != PSH_NONE);
+    return psh_client_is_user(client, index) ? "sign-in" : psh_client_at(client, index)->entry.name;
+}
+
+/* A subscription or sign-in that came to nothing, for the reason in `why`. */
+static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
+                                   const char *type, int status, const char *why)
+{
+    char json[320];
+    struct psh_text data, *say = psh_client_say(client);
+    PUSHER_ASSERT(type && why);
+    psh_env_text(&data, json, sizeof json);
+    psh_env_add(&data, "{\"type\":\"");
+    psh_env_add(&data, type);
+    psh_env_add(&data, "\",\"error\":");
+    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    if (status > 0) psh_env_add(&data, ",\"status\":");
+    if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
+    psh_env_add(&data, "}");
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": ");
+    psh_env_add_foreign(say, why, strlen(why));
+    psh_client_report(client, code, status > 0 ? (uint32_t)status : 0, index);
+    psh_client_make(client, index,
+                    psh_client_is_user(client, index) ? "pusher:signin_error"
+                                                      : "pusher:subscription_error",
+                    json);
 }
 
 /* -- the connection -- */
@@ -3294,15 +6886,30 @@ static void psh_client_drop(pusher_client *client)
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
-    client->pong_owed = false;
+    client->pong_owed = client->user_owed = false;
     client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
+
+#if defined(PUSHER_TLS)
+/* From now on with TLS, if the server has asked for it (close code 4000). */
+static void psh_client_go_tls(pusher_client *client)
+{
+    PUSHER_ASSERT(!client->stream);
+    if (!client->tls_asked) return;
+    client->tls_asked = false;
+    client->transport = psh_tls_transport(&client->tls);
+    if (client->port == client->usual_port) client->port = client->usual_port = 443;
+}
+#endif
 
 /* A stream that cannot be opened is found missing by psh_client_progress(). */
 static void psh_client_open(pusher_client *client)
 {
     PUSHER_ASSERT(!client->stream);
+#if defined(PUSHER_TLS)
+    psh_client_go_tls(client);
+#endif
     client->stats.attempts++;
     client->error_code = 0;
     client->deadline = client->now + client->connect_timeout_ms;
@@ -3313,20 +6920,26 @@ static void psh_client_open(pusher_client *client)
                                                                      : PUSHER_CONNECTING);
 }
 
-/* Full jitter: anything from 0 to the bound, so that clients do not come back together. */
-static uint32_t psh_client_delay(pusher_client *client)
+/* Full jitter: anything from 0 to a bound that doubles with each failure, so that clients do not
+   come back together. */
+static uint32_t psh_client_backoff(pusher_client *client, uint32_t failures)
 {
     uint64_t bound = client->reconnect_base_ms;
-    uint32_t dice = 0, shift = client->failures > 32 ? 32 : client->failures;
+    uint32_t dice = 0, shift = failures > 32 ? 32 : failures;
     PUSHER_ASSERT(shift > 0);
     bound <<= shift - 1;
     if (bound > client->reconnect_cap_ms) bound = client->reconnect_cap_ms;
+    if (!psh_env_random(&client->env, &dice, sizeof dice)) dice = UINT32_MAX;
+    return (uint32_t)((bound + 1) * dice >> 32);
+}
+
+static uint32_t psh_client_delay(pusher_client *client)
+{
     if (client->urge == PSH_URGE_NOW && !client->instant_used) {
         client->instant_used = true;
         return 0;
     }
-    if (!psh_env_random(&client->env, &dice, sizeof dice)) dice = UINT32_MAX;
-    uint32_t delay = (uint32_t)((bound + 1) * dice >> 32);
+    uint32_t delay = psh_client_backoff(client, client->failures);
     return client->urge == PSH_URGE_LATER && delay < 1000 ? 1000 : delay;
 }
 
@@ -3340,12 +6953,18 @@ static void psh_client_retry(pusher_client *client)
         client->retry_fn(client, delay, client->failures, client->user_data);
 }
 
+static bool psh_client_stage(pusher_client *client, const char *text, size_t len)
+{
+    if (!psh_ws_send_text(&client->ws, text, len)) return false;
+    client->stats.messages_sent++;
+    return true;
+}
+
 static void psh_client_ping(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE);
     /* Output too full even for a ping is a connection that the pong deadline may well end. */
-    if (psh_ws_send_text(&client->ws, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1))
-        client->stats.messages_sent++;
+    (void)psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1);
     client->pinged_at = client->now;
     client->pong_by = client->now + client->pong_timeout_ms;
 }
@@ -3353,7 +6972,7 @@ static void psh_client_ping(pusher_client *client)
 static void psh_client_welcome(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
-    client->stats.connections++;
+    if (client->stats.connections++) client->stats.reconnects++;
     client->connected_at = client->last_received = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
     psh_client_set_state(client, PUSHER_CONNECTED);
@@ -3393,6 +7012,14 @@ static void psh_client_fail(pusher_client *client, pusher_result code, uint32_t 
         client->instant_used = false;
     }
     client->failures++;
+#if defined(PUSHER_TLS)
+    if (server_code == 4000 && client->tls_waits) {
+        client->tls_waits = false;
+        client->tls_asked = true;
+        urge = PSH_URGE_NOW;
+        psh_env_add(&client->say, "; going on with TLS");
+    }
+#endif
     client->urge = (unsigned char)urge;
     if (client->max_attempts && client->failures >= client->max_attempts) {
         urge = PSH_URGE_STOP;
@@ -3423,7 +7050,11 @@ static void psh_client_say_code(struct psh_text *say, uint32_t code, const char 
     psh_env_add_uint(say, code);
     if (*reason) psh_env_add(say, " ");
     psh_env_add_foreign(say, reason, strlen(reason));
-    if (code == 4000) psh_env_add(say, " (it wants TLS, which this version does not have)");
+#if defined(PUSHER_TLS)
+    if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
+#else
+    if (code == 4000) psh_env_add(say, " (it wants TLS: define PUSHER_TLS)");
+#endif
 }
 
 /* A code in an error event counts for a close that comes right behind it without one. */
@@ -3431,6 +7062,13 @@ static uint32_t psh_client_recent_error(const pusher_client *client)
 {
     bool recent = client->now - client->error_at <= PSH_ERROR_MS;
     return recent ? client->error_code : 0;
+}
+
+static pusher_result psh_client_io_result(int got)
+{
+    PUSHER_ASSERT(got <= 0);
+    if (got == PUSHER_IO_ERROR_RESOLVE) return PUSHER_ERR_RESOLVE;
+    return got == PUSHER_IO_ERROR_TLS ? PUSHER_ERR_TLS : PUSHER_ERR_IO;
 }
 
 /* The stream has ended: got is PUSHER_IO_EOF or an error. */
@@ -3452,35 +7090,147 @@ static void psh_client_broken(pusher_client *client, int got)
         psh_env_add(say, " after error ");
         psh_client_say_code(say, code, "");
     }
-    psh_client_fail(client, got == PUSHER_IO_ERROR_RESOLVE ? PUSHER_ERR_RESOLVE : PUSHER_ERR_IO,
-                    code, psh_client_urge(code), false);
+    psh_client_fail(client, psh_client_io_result(got), code, psh_client_urge(code), false);
 }
 
 /* -- output -- */
 
-/* Channels that wait for a frame get one each, as long as there is room. */
+enum { PSH_FRAME = 512 }; /* most messages fit in it */
+
+/* A place for a message of at most len bytes; false: no memory. */
+static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_t len)
+{
+    client->draft.len = 0;
+    client->draft.max = client->draft.cap > len ? client->draft.cap : len;
+    if (!psh_env_reserve(&client->env, &client->draft, len)) return false;
+    psh_env_text(text, (char *)client->draft.data, client->draft.cap);
+    return true;
+}
+
+/* The message that the entry's state asks for, in `place` if it is large enough. False: no
+   memory. */
+static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
+                               char place[PSH_FRAME])
+{
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    const struct psh_more *more = psh_client_more(client, index);
+    const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
+    size_t len = PSH_PROTO_FRAME + entry->name_len;
+    PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
+    if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
+    if (proof) len += strlen(proof);
+    if (fields) len += strlen(fields);
+    if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
+    else if (!psh_client_draft(client, text, len)) return false;
+    if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
+    else if (entry->state == PSH_SUB_IDLE) psh_proto_subscribe(text, entry->name, proof, fields);
+    else psh_proto_unsubscribe(text, entry->name);
+    PUSHER_ASSERT(!text->cut);
+    return true;
+}
+
+static void psh_client_no_memory(pusher_client *client, const char *what)
+{
+    psh_env_add(psh_client_say_where(client), what);
+    psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
+}
+
+/* The channel on which the server sends to the signed-in user needs no authorization. */
+static bool psh_client_subscribe_user(pusher_client *client)
+{
+    struct psh_text text;
+    size_t len = PSH_PROTO_FRAME + 6 * strlen(client->user_id);
+    if (!psh_client_draft(client, &text, len)) {
+        psh_client_no_memory(client, "no memory for a message");
+        return false;
+    }
+    psh_proto_subscribe_user(&text, client->user_id);
+    PUSHER_ASSERT(!text.cut);
+    return psh_client_stage(client, text.at, text.len);
+}
+
+/* When the next client event may go: the window of a second slides. */
+static uint64_t psh_client_rate_at(const pusher_client *client)
+{
+    PUSHER_ASSERT(client->sent_next < client->rate);
+    uint64_t oldest = client->sent_at ? client->sent_at[client->sent_next] : 0;
+    return oldest ? oldest + 1000 : 0;
+}
+
+static void psh_client_rate_count(pusher_client *client)
+{
+    client->sent_at[client->sent_next] = client->now ? client->now : 1;
+    client->sent_next = (client->sent_next + 1) % client->rate;
+}
+
+/* What becomes of a client event that waits for its channel. */
+static enum psh_sub psh_client_trigger_state(const pusher_client *client,
+                                             const struct psh_held *held)
+{
+    uint32_t index = psh_client_index(client, held->channel);
+    if (index == PSH_NONE) return PSH_SUB_GONE;
+    enum psh_sub state = (enum psh_sub)psh_client_at(client, index)->entry.state;
+    return state == PSH_SUB_REFUSED ? PSH_SUB_GONE : state;
+}
+
+/* When the first of them whose channel is live may go. */
+static uint64_t psh_client_trigger_at(const pusher_client *client)
+{
+    for (const struct psh_held *held = client->triggers.first; held; held = held->next) {
+        enum psh_sub state = psh_client_trigger_state(client, held);
+        if (state == PSH_SUB_GONE) return client->now;
+        if (state == PSH_SUB_LIVE) return psh_client_rate_at(client);
+    }
+    return PSH_NEVER;
+}
+
+/* Client events whose channel is live by now, each channel's in their order. */
+static void psh_client_send_triggers(pusher_client *client)
+{
+    struct psh_held *before = NULL, *next;
+    for (struct psh_held *held = client->triggers.first; held; held = next) {
+        enum psh_sub state = psh_client_trigger_state(client, held);
+        next = held->next;
+        if (state == PSH_SUB_LIVE) {
+            if (psh_client_rate_at(client) > client->now ||
+                !psh_client_stage(client, held->text, held->len))
+                return;
+            psh_client_rate_count(client);
+        } else if (state == PSH_SUB_GONE) {
+            client->stats.dropped_triggers++;
+        } else {
+            before = held;
+            continue;
+        }
+        if (before) before->next = next;
+        else client->triggers.first = next;
+        if (!next) client->triggers.last = before;
+        client->triggers.bytes -= held->len;
+        psh_env_free(&client->env, held);
+    }
+}
+
+/* What waits to be sent goes out, as long as there is room. */
 static void psh_client_pump(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
-    char frame[320];
+    char place[PSH_FRAME];
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
-    if (client->pong_owed &&
-        psh_ws_send_text(&client->ws, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1)) {
+    if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
-        client->stats.messages_sent++;
-    }
-    while (queue->first) {
+    if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
+    while (queue->first && client->phase == PSH_ONLINE) {
         uint32_t index = queue->first - 1;
-        const struct psh_entry *entry = &psh_client_at(client, index)->entry;
-        psh_env_text(&text, frame, sizeof frame);
-        psh_proto_subscribe(&text, entry->name, entry->state == PSH_SUB_IDLE);
-        PUSHER_ASSERT(!text.cut);
-        if (!psh_ws_send_text(&client->ws, text.at, text.len)) return;
-        client->stats.messages_sent++;
+        if (!psh_client_compose(client, index, &text, place)) {
+            psh_client_no_memory(client, "no memory for a message");
+            return;
+        }
+        if (!psh_client_stage(client, text.at, text.len)) return;
         (void)psh_client_sub(client, index, PSH_SUB_SEND);
     }
+    if (client->phase == PSH_ONLINE) psh_client_send_triggers(client);
 }
 
 /* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
@@ -3495,7 +7245,7 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
             client->want_send = put;
             psh_ws_blocked(&client->ws, len);
             if (put != PUSHER_IO_WANT_READ && put != PUSHER_IO_WANT_WRITE)
-                psh_client_broken(client, PUSHER_IO_ERROR);
+                psh_client_broken(client, put < 0 ? put : PUSHER_IO_ERROR);
             return false;
         }
         PUSHER_ASSERT((size_t)put <= len);
@@ -3555,9 +7305,25 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
+/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+static uint32_t psh_client_only_suspect(const pusher_client *client)
+{
+    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    for (int looked = 0; id; looked++) {
+        const struct psh_channel *channel = psh_client_at(client, id - 1);
+        if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
+            if (found != PSH_NONE) return PSH_NONE;
+            found = id - 1;
+        }
+        if (looked > PSH_BATCH) return PSH_NONE; /* a flood of errors must not cost a walk each */
+        id = channel->link[PSH_BY_WORK].next;
+    }
+    return found;
+}
+
 /* Which subscription an error is about, if it is one that waits for its answer. */
-static uint32_t psh_client_accused(const pusher_client *client, const char *message,
-                                   const struct psh_envelope *envelope)
+static uint32_t psh_client_accused(const pusher_client *client, uint32_t code,
+                                   const char *message, const struct psh_envelope *envelope)
 {
     size_t len = 0;
     uint32_t index = PSH_NONE;
@@ -3565,6 +7331,7 @@ static uint32_t psh_client_accused(const pusher_client *client, const char *mess
     if (name) len = envelope->channel.len;
     else name = psh_proto_channel_in(message, client->socket_id, &len);
     if (name) index = psh_client_find(client, name, len);
+    else if (code == 4009) index = psh_client_only_suspect(client); /* Reverb names none */
     if (index == PSH_NONE) return PSH_NONE;
     unsigned char state = psh_client_at(client, index)->entry.state;
     return state == PSH_SUB_PENDING || state == PSH_SUB_CANCELLED ? index : PSH_NONE;
@@ -3579,7 +7346,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
         psh_client_fail(client, PUSHER_ERR_SERVER, error.code, psh_client_urge(error.code), true);
         return;
     }
-    uint32_t index = psh_client_accused(client, error.message, envelope);
+    uint32_t index = psh_client_accused(client, error.code, error.message, envelope);
     if (index != PSH_NONE) {
         psh_client_refused(client, index, &error, envelope);
         return;
@@ -3611,37 +7378,458 @@ static void psh_client_on_established(pusher_client *client, const struct psh_en
     psh_client_signal(client, PSH_GREETED);
 }
 
-/* The server's answer to a subscription, or its count. */
+/* Callbacks have asked for an end: nothing more is given out. */
+static bool psh_client_halted(const pusher_client *client)
+{
+    return client->doomed || client->wish >= PSH_WISH_DOWN;
+}
+
+/* -- presence -- */
+
+static struct psh_members *psh_client_new_members(pusher_client *client)
+{
+    struct psh_members *members =
+        (struct psh_members *)psh_env_alloc(&client->env, sizeof *members);
+    if (members) psh_member_init(members, &client->env, client->table.key, client->max_members);
+    return members;
+}
+
+static void psh_client_drop_members(pusher_client *client, struct psh_members *members)
+{
+    if (members) psh_member_free(members);
+    psh_env_free(&client->env, members);
+}
+
+static void psh_client_presence_error(pusher_client *client, uint32_t index, pusher_result code,
+                                      const char *what)
+{
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, what);
+    psh_client_report(client, code, 0, index);
+}
+
+static void psh_client_full(pusher_client *client, uint32_t index)
+{
+    psh_client_presence_error(client, index, PUSHER_ERR_TOO_BIG,
+                              ": more members than options.max_members; the rest is not listed");
+}
+
+static pusher_member psh_client_member(const struct psh_member *from)
+{
+    pusher_member member = {NULL, NULL, 0};
+    if (!from) return member;
+    member.id = psh_member_id(from);
+    member.info = psh_member_info(from);
+    member.info_len = from->info_len;
+    return member;
+}
+
+/* Tells of a member who came or went; data: as the server would have said it, or made here. */
+static void psh_client_tell_member(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                   const struct psh_member *who, const struct psh_envelope *said)
+{
+    struct psh_envelope envelope = *said;
+    pusher_member member = psh_client_member(who);
+    envelope.event.at = "pusher:";
+    pusher_event event = psh_client_event(client, index, kind, &envelope);
+    event.member = &member;
+    psh_client_tell(client, index, &event);
+}
+
+/* Who is in `these` and not in `those`. */
+static void psh_client_tell_difference(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                       const struct psh_members *these,
+                                       const struct psh_members *those)
+{
+    struct psh_envelope envelope;
+    memset(&envelope, 0, sizeof envelope);
+    envelope.channel.at = psh_client_at(client, index)->entry.name;
+    envelope.channel.string = true;
+    for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
+        const struct psh_member *who = these->items[i];
+        const char *id = psh_member_id(who);
+        if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
+        psh_client_tell_member(client, index, kind, who, &envelope);
+    }
+}
+
+/* The list that the server sent, or NULL: then an error has been told. */
+static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t index,
+                                               const struct psh_value *data)
+{
+    struct psh_members *members = psh_client_new_members(client);
+    enum psh_member_result result = PSH_MEMBER_MEMORY;
+    if (members)
+        result = psh_member_snapshot(members, data->raw_len ? data->at : "", data->len);
+    if (result == PSH_MEMBER_FULL) psh_client_full(client, index);
+    if (result == PSH_MEMBER_ADDED || result == PSH_MEMBER_FULL) return members;
+    psh_client_drop_members(client, members);
+    if (result == PSH_MEMBER_MEMORY)
+        psh_client_presence_error(client, index, PUSHER_ERR_MEMORY, ": no memory for its members");
+    else
+        psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
+                                  ": the server's list of members cannot be read");
+    return NULL;
+}
+
+/* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
+   changed while the connection was lost is told one by one. */
+static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
+                                     const struct psh_envelope *envelope)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
+    pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
+    bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
+    if (again) event.outage_ms = (uint32_t)(client->now - client->gap_from);
+    client->acked = true;
+    channel->entry.flags =
+        psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_members *before = NULL, *now = NULL;
+    if (more && psh_proto_is_presence((pusher_kind)channel->entry.kind))
+        now = psh_client_snapshot(client, index, &envelope->data);
+    if (now) {
+        before = more->members;
+        more->members = now;
+    }
+    psh_client_tell(client, index, &event);
+    if (before && again) {
+        psh_client_tell_difference(client, index, PSH_KIND_LEFT, before, now);
+        psh_client_tell_difference(client, index, PSH_KIND_JOINED, now, before);
+    }
+    psh_client_drop_members(client, before);
+}
+
+static void psh_client_joined(pusher_client *client, uint32_t index, struct psh_more *more,
+                              const char *id, size_t len, const struct psh_value *info,
+                              const struct psh_envelope *envelope)
+{
+    if (!more->members) more->members = psh_client_new_members(client);
+    enum psh_member_result result = PSH_MEMBER_MEMORY;
+    if (more->members) result = psh_member_put(more->members, id, len, info->raw, info->raw_len);
+    if (result == PSH_MEMBER_FULL) psh_client_full(client, index);
+    if (result == PSH_MEMBER_MEMORY)
+        psh_client_presence_error(client, index, PUSHER_ERR_MEMORY, ": no memory for a member");
+    if (result != PSH_MEMBER_ADDED && result != PSH_MEMBER_CHANGED) return;
+    uint32_t at = psh_member_find(more->members, id, len);
+    psh_client_tell_member(client, index, PSH_KIND_JOINED, more->members->items[at], envelope);
+}
+
+static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh_kind kind,
+                                 const struct psh_envelope *envelope)
+{
+    const struct psh_value *data = &envelope->data;
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_value info;
+    char id[PSH_USER_ID];
+    size_t len = 0;
+    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
+    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    if (data->raw_len == 0 ||
+        !psh_member_read(data->at, data->len, id, &len, &info)) {
+        psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
+                                  kind == PSH_KIND_JOINED
+                                      ? ": a member_added that cannot be read was ignored"
+                                      : ": a member_removed that cannot be read was ignored");
+        return;
+    }
+    if (kind == PSH_KIND_JOINED) {
+        psh_client_joined(client, index, more, id, len, &info, envelope);
+        return;
+    }
+    uint32_t at = more->members ? psh_member_find(more->members, id, len) : PSH_NONE;
+    if (at == PSH_NONE) return;
+    struct psh_member *gone = psh_member_take(more->members, at);
+    psh_client_tell_member(client, index, kind, gone, envelope);
+    psh_env_free(&client->env, gone);
+}
+
+/* -- encrypted channels -- */
+
+/* A part of the message in the scratch buffer, to be taken apart where it stands. */
+static char *psh_client_mutable(pusher_client *client, const char *at)
+{
+    char *first = (char *)client->scratch.data;
+    PUSHER_ASSERT(at >= first && at <= first + client->scratch.cap);
+    return first + (at - first);
+}
+
+enum psh_opened { PSH_OPENED = 0, PSH_OPEN_SHAPE, PSH_OPEN_BASE64, PSH_OPEN_NONCE, PSH_OPEN_SHORT,
+                  PSH_OPEN_KEY, PSH_OPEN_TAG, PSH_OPEN_TEXT };
+
+static const char *psh_client_open_reason(enum psh_opened opened)
+{
+    switch (opened) {
+    case PSH_OPEN_SHAPE: return "it has no ciphertext and nonce";
+    case PSH_OPEN_BASE64: return "its ciphertext or nonce is not base64";
+    case PSH_OPEN_NONCE: return "its nonce is not 24 bytes long";
+    case PSH_OPEN_SHORT: return "its ciphertext is shorter than 16 bytes";
+    case PSH_OPEN_KEY: return "there is no key";
+    case PSH_OPEN_TEXT: return "its text is not UTF-8";
+    default: return "the key does not fit, or it was changed on its way";
+    }
+}
+
+/* Where a base64 member's bytes are, decoded in place. */
+static unsigned char *psh_client_unwrap(pusher_client *client,
+                                        const struct psh_json_object *object, const char *name,
+                                        size_t *len)
+{
+    struct psh_value value = psh_json_get(object, name);
+    if (!value.string) return NULL;
+    char *text = psh_client_mutable(client, value.at);
+    size_t wrapped = psh_json_unescape(text, value.len);
+    unsigned char *bytes = (unsigned char *)text;
+    return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
+}
+
+/* Decrypts the event's data where it stands. */
+static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
+                                           struct psh_value *data)
+{
+    struct psh_json_object object;
+    struct psh_codec_utf8_state utf8;
+    size_t len = 0, nonce_len = 0;
+    memset(&utf8, 0, sizeof utf8);
+    if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
+        !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
+        return PSH_OPEN_SHAPE;
+    unsigned char *nonce = psh_client_unwrap(client, &object, "nonce", &nonce_len);
+    unsigned char *box = psh_client_unwrap(client, &object, "ciphertext", &len);
+    if (!nonce || !box) return PSH_OPEN_BASE64;
+    if (nonce_len != PSH_BOX_NONCE) return PSH_OPEN_NONCE;
+    if (len < PSH_BOX_TAG) return PSH_OPEN_SHORT;
+    if (!crypt->known) return PSH_OPEN_KEY;
+    if (!psh_codec_box_open(crypt->key, nonce, box, len)) return PSH_OPEN_TAG;
+    data->at = (const char *)box + PSH_BOX_TAG;
+    data->len = len - PSH_BOX_TAG;
+    box[len] = '\0'; /* base64 was longer */
+    data->string = true;
+    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+}
+
+static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
+                                   const struct psh_envelope *envelope, const char *reason)
+{
+    char json[512];
+    struct psh_text data, *say = psh_client_say(client);
+    const char *event = envelope->event.at;
+    client->stats.dropped_decrypt++;
+    psh_env_text(&data, json, sizeof json);
+    psh_env_add(&data, "{\"event\":");
+    psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
+    psh_env_add(&data, ",\"error\":");
+    psh_json_quote(&data, reason, strlen(reason));
+    psh_env_add(&data, "}");
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": the event ");
+    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, " cannot be decrypted: ");
+    psh_env_add(say, reason);
+    psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
+    psh_client_make(client, index, "pusher:decryption_error", json);
+}
+
+/* The key does not fit: the authorizer is asked for a new one, once, and the event waits. */
+static bool psh_client_refresh(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    struct psh_crypt *crypt = more->crypt;
+    if (crypt->refreshing || psh_client_at(client, index)->entry.state != PSH_SUB_LIVE)
+        return false;
+    if (crypt->refreshed && client->now - crypt->refreshed_at < PSH_REFRESH_MS) return false;
+    crypt->refreshing = crypt->refreshed = true;
+    crypt->refreshed_at = client->now;
+    more->ask.reason = PUSHER_AUTH_KEY_REFRESH;
+    psh_client_set_work(client, index, PSH_WORK_ASK);
+    return true;
+}
+
+/* An event as the application sent it. */
+static void psh_client_emit_event(pusher_client *client, uint32_t index,
+                                  const struct psh_envelope *envelope)
+{
+    struct psh_channel *channel = psh_client_at(client, index);
+    pusher_event event = psh_client_event(client, index, PSH_KIND_EVENT, envelope);
+    if ((channel->entry.flags & PSH_FLAG_CACHED) && strncmp(event.name, "pusher:", 7) != 0 &&
+        strncmp(event.name, "client-", 7) != 0) {
+        event.from_cache = true;
+        channel->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    }
+    psh_client_give(client, psh_client_hearers(client, index), &event, envelope->event.len);
+}
+
+static void psh_client_on_sealed(pusher_client *client, uint32_t index,
+                                 struct psh_envelope *envelope)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    enum psh_opened opened = PSH_OPEN_KEY;
+    bool wait = more && more->crypt && more->crypt->refreshing;
+    if (more && more->crypt && !wait)
+        opened = psh_client_open_box(client, more->crypt, &envelope->data);
+    if (opened == PSH_OPENED) {
+        psh_client_emit_event(client, index, envelope);
+        return;
+    }
+    if (opened == PSH_OPEN_TAG) wait = psh_client_refresh(client, index, more);
+    pusher_channel none = {0, 0};
+    if (wait && psh_client_hold(&client->env, &more->crypt->held, client->max_held, none,
+                                client->message, client->message_len))
+        return;
+    if (wait) client->stats.dropped_held++;
+    psh_client_tell_sealed(client, index, envelope,
+                           wait ? "too many wait for a new key" : psh_client_open_reason(opened));
+}
+
+/* -- the user -- */
+
+static void psh_client_on_signed_in(pusher_client *client, const struct psh_envelope *envelope)
+{
+    char id[PSH_USER_ID];
+    struct psh_value user_data;
+    const struct psh_value *data = &envelope->data;
+    if (client->user == PSH_NONE) return;
+    char *copy = NULL;
+    if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        copy = psh_env_copy(&client->env, id, strlen(id));
+    if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
+        psh_env_free(&client->env, copy);
+        return;
+    }
+    psh_client_sign_out(client);
+    client->user_id = copy;
+    client->answered = true; /* presence channels may have waited for it */
+    if (!copy) {
+        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
+                               "the server's answer names no user");
+        return;
+    }
+    client->user_owed = true;
+    psh_client_emit(client, client->user, PSH_KIND_SIGNED_IN, envelope);
+}
+
+/* One of the watchlist's events: an object with its name and user ids. */
+static void psh_client_watch(pusher_client *client, const char *name, char *json, size_t len)
+{
+    struct psh_envelope envelope;
+    char kept = json[len];
+    memset(&envelope, 0, sizeof envelope);
+    envelope.event.at = name;
+    envelope.data.at = envelope.data.raw = json;
+    envelope.data.len = envelope.data.raw_len = len;
+    json[len] = '\0';
+    pusher_event event = psh_client_event(client, PSH_NONE, PSH_KIND_EVENT, &envelope);
+    psh_client_give(client, &client->watchers, &event, strlen(name));
+    json[len] = kept;
+}
+
+static void psh_client_on_watchlist(pusher_client *client, const struct psh_envelope *envelope)
+{
+    const struct psh_value *data = &envelope->data;
+    struct psh_value events, key, item, name_of;
+    struct psh_json_walk walk;
+    char name[64];
+    struct psh_text text;
+    if (data->raw_len == 0 || !psh_proto_pick(data->at, data->len, "events", &events) ||
+        !psh_json_enter(&walk, events.raw, events.raw_len))
+        return;
+    while (psh_json_next(&walk, &key, &item) && !client->doomed) {
+        if (!psh_proto_pick(item.raw, item.raw_len, "name", &name_of) || !name_of.string) continue;
+        psh_env_text(&text, name, sizeof name);
+        psh_env_add_bytes(&text, name_of.at, name_of.len);
+        psh_client_watch(client, name, psh_client_mutable(client, item.raw), item.raw_len);
+    }
+}
+
+/* Is this the channel on which the server sends to the signed-in user? */
+static bool psh_client_is_users(const pusher_client *client, const struct psh_value *channel)
+{
+    static const char prefix[] = PSH_PROTO_USER;
+    size_t skip = sizeof prefix - 1;
+    return client->user_id && channel->string && channel->len > skip &&
+           memcmp(channel->at, prefix, skip) == 0 &&
+           strcmp(channel->at + skip, client->user_id) == 0;
+}
+
+/* What belongs to no channel of ours: the user's events, Sockudo's way to tell of the watchlist,
+   and events without a channel. */
+static void psh_client_on_other(pusher_client *client, const struct psh_envelope *envelope)
+{
+    const char *name = envelope->event.at;
+    bool user = psh_client_is_users(client, &envelope->channel);
+    bool watch = client->user_id && !envelope->channel.string &&
+                 (strcmp(name, "online") == 0 || strcmp(name, "offline") == 0);
+    const struct psh_handlers *hearers = user ? &client->user_handlers : NULL;
+    if (watch) hearers = &client->watchers;
+    pusher_event event = psh_client_event(client, PSH_NONE, PSH_KIND_EVENT, envelope);
+    psh_client_give(client, hearers, &event, envelope->event.len);
+}
+
+/* -- what the server says -- */
+
+/* About a channel: its index, or PSH_NONE. */
+static uint32_t psh_client_of(const pusher_client *client, const struct psh_envelope *envelope)
+{
+    const struct psh_value *channel = &envelope->channel;
+    return channel->string ? psh_client_find(client, channel->at, channel->len) : PSH_NONE;
+}
+
+static void psh_client_on_count(pusher_client *client, uint32_t index,
+                                const struct psh_envelope *envelope)
+{
+    struct psh_more *more = psh_client_need_more(client, index);
+    uint32_t count = more ? more->count : 0;
+    if (!psh_proto_count(&envelope->data, &count)) return;
+    if (more) more->count = count; /* without memory it is told, and not kept */
+    if (psh_client_at(client, index)->entry.references > 0)
+        psh_client_emit(client, index, PSH_KIND_COUNT, envelope);
+}
+
+/* The server's answer to a subscription, and what it tells of a channel by itself. */
 static void psh_client_on_channel(pusher_client *client, enum psh_kind kind,
                                   const struct psh_envelope *envelope)
 {
     struct psh_server_error error;
-    uint32_t index = PSH_NONE;
-    if (envelope->channel.string)
-        index = psh_client_find(client, envelope->channel.at, envelope->channel.len);
+    uint32_t index = psh_client_of(client, envelope);
     if (index == PSH_NONE) return;
-    struct psh_channel *channel = psh_client_at(client, index);
     switch (kind) {
-    case PSH_KIND_SUBSCRIBED:
-        if (psh_client_sub(client, index, PSH_SUB_ACK))
-            psh_client_emit(client, index, kind, envelope);
-        break;
+    case PSH_KIND_SUBSCRIBED: psh_client_on_subscribed(client, index, envelope); break;
     case PSH_KIND_REFUSED:
         psh_proto_error(&envelope->data, &error);
         psh_client_refused(client, index, &error, envelope);
         break;
+    case PSH_KIND_COUNT: psh_client_on_count(client, index, envelope); break;
     default:
-        PUSHER_ASSERT(kind == PSH_KIND_COUNT);
-        if (psh_proto_count(&envelope->data, &channel->count) && channel->entry.references > 0)
-            psh_client_emit(client, index, kind, envelope);
+        PUSHER_ASSERT(kind == PSH_KIND_JOINED || kind == PSH_KIND_LEFT);
+        psh_client_on_member(client, index, kind, envelope);
         break;
     }
 }
 
-static void psh_client_on_envelope(pusher_client *client, const struct psh_envelope *envelope)
+/* The application's, and those of the protocol that only pass through. */
+static void psh_client_on_event(pusher_client *client, enum psh_kind kind,
+                                struct psh_envelope *envelope)
+{
+    uint32_t index = psh_client_of(client, envelope);
+    if (client->phase != PSH_ONLINE) return;
+    if (index == PSH_NONE) {
+        psh_client_on_other(client, envelope);
+        return;
+    }
+    struct psh_channel *channel = psh_client_at(client, index);
+    if (kind == PSH_KIND_MISS) channel->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    if (psh_proto_is_encrypted((pusher_kind)channel->entry.kind) &&
+        strncmp(envelope->event.at, "pusher:", 7) != 0)
+        psh_client_on_sealed(client, index, envelope);
+    else
+        psh_client_emit_event(client, index, envelope);
+}
+
+static void psh_client_on_envelope(pusher_client *client, struct psh_envelope *envelope)
 {
     enum psh_kind kind = psh_proto_kind(&envelope->event);
-    uint32_t index = PSH_NONE;
     client->error_code = 0;
     switch (kind) {
     case PSH_KIND_ESTABLISHED: psh_client_on_established(client, envelope); break;
@@ -3654,10 +7842,9 @@ static void psh_client_on_envelope(pusher_client *client, const struct psh_envel
         break;
     case PSH_KIND_INTERNAL: break;
     case PSH_KIND_EVENT:
-        if (envelope->channel.string)
-            index = psh_client_find(client, envelope->channel.at, envelope->channel.len);
-        if (client->phase == PSH_ONLINE) psh_client_emit(client, index, kind, envelope);
-        break;
+    case PSH_KIND_MISS: psh_client_on_event(client, kind, envelope); break;
+    case PSH_KIND_SIGNED_IN: psh_client_on_signed_in(client, envelope); break;
+    case PSH_KIND_WATCHLIST: psh_client_on_watchlist(client, envelope); break;
     default: psh_client_on_channel(client, kind, envelope); break;
     }
 }
@@ -3666,8 +7853,10 @@ static void psh_client_on_message(pusher_client *client, const char *text, size_
 {
     PUSHER_ASSERT(text && client->phase >= PSH_GREETING);
     struct psh_envelope envelope;
-    client->stats.messages_received++;
+    client->message = text;
+    client->message_len = len;
     if (!psh_env_reserve(&client->env, &client->scratch, len + PSH_JSON_SLACK)) {
+        client->stats.dropped_memory++;
         psh_env_add(psh_client_say_where(client), "a message was dropped for want of memory");
         psh_client_report(client, PUSHER_ERR_MEMORY, 0, PSH_NONE);
         return;
@@ -3719,12 +7908,6 @@ static void psh_client_on_broken_rule(pusher_client *client)
     psh_client_fail(client, code, client->ws.fail_code, PSH_URGE_SOON, true);
 }
 
-/* Callbacks have asked for an end: nothing more is given out. */
-static bool psh_client_halted(const pusher_client *client)
-{
-    return client->doomed || client->wish >= PSH_WISH_DOWN;
-}
-
 static void psh_client_frames(pusher_client *client)
 {
     while ((client->phase == PSH_GREETING || client->phase == PSH_ONLINE) &&
@@ -3732,6 +7915,7 @@ static void psh_client_frames(pusher_client *client)
         switch (psh_ws_next(&client->ws)) {
         case PSH_WS_MORE: return;
         case PSH_WS_MESSAGE:
+            client->stats.messages_received++;
             psh_client_on_message(client, client->ws.text, client->ws.text_len);
             break;
         case PSH_WS_BINARY:
@@ -3803,6 +7987,557 @@ static void psh_client_input(pusher_client *client)
     client->more = budget == 0 && psh_client_has_stream(client);
 }
 
+/* There is an answer to the question for a new key: what has waited is given out in its order. */
+static void psh_client_refreshed(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    struct psh_line held = more->crypt->held;
+    memset(&more->crypt->held, 0, sizeof held);
+    more->crypt->refreshing = false;
+    more->crypt->refreshed_at = client->now;
+    psh_client_set_work(client, index, PSH_WORK_NONE);
+    for (struct psh_held *at = held.first; at; at = at->next) {
+        if (psh_client_halted(client) ||
+            psh_client_at(client, index)->entry.state != PSH_SUB_LIVE)
+            client->stats.dropped_held++;
+        else
+            psh_client_on_message(client, at->text, at->len);
+    }
+    psh_client_empty_line(&client->env, &held);
+}
+
+/* -- authorization -- */
+
+/* The entry whose question a ticket stands for, or PSH_NONE when that is stale. */
+static uint32_t psh_client_asked(const pusher_client *client, pusher_ticket ticket)
+{
+    if (ticket.epoch == 0 || ticket.id == 0 || ticket.id > client->table.pool.used)
+        return PSH_NONE;
+    const struct psh_channel *channel = psh_client_at(client, ticket.id - 1);
+    if (!(channel->entry.slot.generation & 1)) return PSH_NONE;
+    const struct psh_more *more = psh_client_more(client, ticket.id - 1);
+    return more && more->ask.serial == ticket.epoch ? ticket.id - 1 : PSH_NONE;
+}
+
+/* The question has its answer; what follows from it is for the next poll, or later in this one. */
+static void psh_client_answer(pusher_client *client, uint32_t index)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.verdict != PSH_VERDICT_NONE);
+    more->ask.serial = 0;
+    client->answered = true;
+    client->stats.auth_latency_ms = (uint32_t)client->now - more->ask.asked_at;
+    if (more->ask.verdict != PSH_VERDICT_YES) client->stats.auth_failures++;
+    psh_client_set_work(client, index, PSH_WORK_ANSWERED);
+}
+
+static void psh_client_turn_down(pusher_client *client, uint32_t index, bool retry,
+                                 pusher_result code, int status, const char *why)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && client->auth);
+    bool later = retry && more->ask.attempt < client->auth->max_attempts;
+    psh_auth_refuse(&client->env, &more->ask, later ? PSH_VERDICT_LATER : PSH_VERDICT_NO, code,
+                    status, why);
+    psh_client_answer(client, index);
+}
+
+/* Who this client is, in a presence channel. */
+static bool psh_client_set_me(pusher_client *client, struct psh_more *more, const char *id)
+{
+    char *copy = psh_env_copy(&client->env, id, strlen(id));
+    if (!copy) return false;
+    psh_env_free(&client->env, more->me);
+    more->me = copy;
+    return true;
+}
+
+/* NULL, or what the answer lacks; *memory: there was not enough of it. */
+static const char *psh_client_take_presence(pusher_client *client, struct psh_more *more,
+                                            const struct psh_value *channel_data, bool *memory)
+{
+    char id[PSH_USER_ID];
+    if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
+    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+        return "its channel_data holds no user_id";
+    *memory = !psh_client_set_me(client, more, id);
+    return NULL;
+}
+
+static const char *psh_client_take_key(pusher_client *client, struct psh_more *more,
+                                       const struct psh_value *secret, bool *memory)
+{
+    size_t len = 0;
+    if (!secret->string) return "the answer has no shared_secret";
+    if (!more->crypt) {
+        more->crypt = (struct psh_crypt *)psh_env_alloc(&client->env, sizeof *more->crypt);
+        if (more->crypt) memset(more->crypt, 0, sizeof *more->crypt);
+    }
+    char *text = psh_env_copy(&client->env, secret->at, secret->len);
+    *memory = !text || !more->crypt;
+    bool good = false;
+    if (!*memory) {
+        unsigned char *bytes = (unsigned char *)text;
+        size_t wrapped = psh_json_unescape(text, secret->len);
+        good = psh_codec_unbase64(text, wrapped, bytes, wrapped, &len) && len == PSH_BOX_KEY;
+        if (good) memcpy(more->crypt->key, bytes, PSH_BOX_KEY);
+        if (good) more->crypt->known = true;
+    }
+    if (text) psh_env_wipe(text, secret->len);
+    psh_env_free(&client->env, text);
+    return good || *memory ? NULL : "its shared_secret is not 32 bytes in base64";
+}
+
+/* Takes the answer; NULL, or what is wrong with it. */
+static const char *psh_client_take(pusher_client *client, uint32_t index, const char *body,
+                                   size_t len, bool *memory)
+{
+    struct psh_more *more = psh_client_more(client, index);
+    struct psh_answer answer;
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    const char *wrong = psh_proto_answer(body, len, &answer);
+    if (wrong) return wrong;
+    if (psh_client_is_user(client, index)) {
+        memset(&answer.channel_data, 0, sizeof answer.channel_data);
+        if (!answer.user_data.string) return "the answer has no user_data";
+    } else {
+        memset(&answer.user_data, 0, sizeof answer.user_data);
+    }
+    if (psh_proto_is_presence(kind))
+        wrong = psh_client_take_presence(client, more, &answer.channel_data, memory);
+    if (psh_proto_is_encrypted(kind))
+        wrong = psh_client_take_key(client, more, &answer.shared_secret, memory);
+    if (!wrong && !*memory) *memory = !psh_auth_prove(&client->env, &answer, &more->ask);
+    return wrong;
+}
+
+static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
+                                          size_t len)
+{
+    pusher_result result = PUSHER_OK;
+    bool memory = false;
+    const char *wrong = NULL;
+    if (!psh_json_valid(body, len)) {
+        wrong = "the answer is not JSON";
+        result = PUSHER_ERR_PARSE;
+    } else {
+        wrong = psh_client_take(client, index, body, len, &memory);
+        if (wrong) result = PUSHER_ERR_AUTH;
+    }
+    if (memory) {
+        wrong = "no memory for the answer";
+        result = PUSHER_ERR_MEMORY;
+    }
+    if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
+    else psh_client_answer(client, index);
+    return result;
+}
+
+/* -- the endpoint -- */
+
+/* The request is ready: over the stream that is still there, or over a new one. */
+static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
+{
+    struct psh_auth *auth = client->auth;
+    PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
+    if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
+                         strcmp(auth->url->host, url->host) != 0))
+        psh_client_post_close(client);
+    auth->url = url;
+    auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
+    psh_auth_rewind(&client->env, auth);
+    auth->reused = auth->stream != NULL;
+    auth->phase = auth->stream ? PSH_POST_SENDING : PSH_POST_OPENING;
+    pusher_transport transport = psh_client_post_transport(client);
+    if (!auth->stream)
+        auth->stream = transport.open_fn(url->host, url->port, transport.user_data);
+}
+
+/* The request came to nothing. */
+static void psh_client_post_failed(pusher_client *client, pusher_result code, bool retry,
+                                   int status, const char *why)
+{
+    uint32_t index = psh_client_asked(client, client->auth->ticket);
+    psh_client_post_close(client);
+    if (index != PSH_NONE) psh_client_turn_down(client, index, retry, code, status, why);
+}
+
+/* The stream is of no use; one that had served before may simply have been closed meanwhile. */
+static void psh_client_post_lost(pusher_client *client, int got)
+{
+    struct psh_auth *auth = client->auth;
+    pusher_transport transport = psh_client_post_transport(client);
+    bool stale = auth->reused && auth->reply.head.total == 0;
+    const char *why = NULL;
+    char words[160];
+    struct psh_text text;
+    if (stale) {
+        psh_client_post_close(client);
+        psh_client_post_start(client, auth->url);
+        return;
+    }
+    if (auth->stream && transport.error_fn && got != PUSHER_IO_EOF)
+        why = transport.error_fn(auth->stream);
+    if (!why) why = got == PUSHER_IO_EOF ? "it ended the stream" : "the stream failed";
+    if (auth->reply.head.total > 0 && got == PUSHER_IO_EOF) why = "it ended in the middle";
+    psh_env_text(&text, words, sizeof words);
+    psh_env_add(&text, "no answer from the endpoint ");
+    psh_env_add(&text, auth->url->authority);
+    psh_env_add(&text, ": ");
+    psh_env_add(&text, why);
+    psh_client_post_failed(client, psh_client_io_result(got), true, 0, words);
+}
+
+static void psh_client_post_answer(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    uint32_t index = psh_client_asked(client, auth->ticket);
+    int status = auth->reply.head.status;
+    const struct psh_buf *body = &auth->reply.body;
+    auth->phase = PSH_POST_IDLE;
+    auth->idle_at = client->now + PSH_KEEP_MS;
+    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
+    if (index == PSH_NONE) return;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
+    if (status == 200)
+        (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
+                                   body->len);
+    else
+        psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
+                             moved ? "the endpoint redirects, which is not followed"
+                                   : "the endpoint refused");
+    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+}
+
+static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
+{
+    struct psh_auth *auth = client->auth;
+    size_t used = 0;
+    char words[160];
+    struct psh_text why;
+    switch (psh_http_reply(&auth->reply, &client->env, bytes, len, &used)) {
+    case PSH_REPLY_MORE: break;
+    case PSH_REPLY_DONE:
+        if (used < len) auth->reply.keep = false; /* more than was asked for */
+        psh_client_post_answer(client);
+        break;
+    case PSH_REPLY_BIG:
+        psh_client_post_failed(client, PUSHER_ERR_TOO_BIG, false, auth->reply.head.status,
+                               "the endpoint's answer is over options.auth.max_answer_bytes");
+        break;
+    case PSH_REPLY_MEMORY:
+        psh_client_post_failed(client, PUSHER_ERR_MEMORY, true, 0, "no memory for the answer");
+        break;
+    default:
+        psh_env_text(&why, words, sizeof words);
+        psh_env_add(&why, "the endpoint sent ");
+        psh_env_add(&why, auth->reply.wrong);
+        psh_client_post_failed(client, PUSHER_ERR_HTTP, false, auth->reply.head.status, words);
+        break;
+    }
+}
+
+static void psh_client_post_send(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    size_t budget = client->max_poll_bytes;
+    while (auth->phase == PSH_POST_SENDING && budget > 0) {
+        size_t len = auth->retry ? auth->retry : auth->out.len - auth->out_at;
+        if (len > budget && !auth->retry) len = budget;
+        int put = psh_client_post_transport(client).send_fn(auth->stream,
+                                                             auth->out.data + auth->out_at, len);
+        if (put == PUSHER_IO_WANT_READ || put == PUSHER_IO_WANT_WRITE) {
+            auth->retry = len;
+            return;
+        }
+        if (put <= 0) { /* it may have answered all the same */
+            auth->phase = PSH_POST_READING;
+            return;
+        }
+        PUSHER_ASSERT((size_t)put <= len);
+        auth->retry = 0;
+        auth->out_at += (size_t)put;
+        budget -= (size_t)put > budget ? budget : (size_t)put;
+        client->stats.bytes_sent += (uint64_t)put;
+        if (auth->out_at == auth->out.len) auth->phase = PSH_POST_READING;
+    }
+}
+
+static void psh_client_post_recv(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    unsigned char bytes[512];
+    size_t budget = client->max_poll_bytes;
+    while (auth->phase >= PSH_POST_SENDING && budget > 0) {
+        size_t room = budget < sizeof bytes ? budget : sizeof bytes;
+        int got = psh_client_post_transport(client).recv_fn(auth->stream, bytes, room);
+        if (got == PUSHER_IO_WANT_READ || got == PUSHER_IO_WANT_WRITE) break;
+        if (got == PUSHER_IO_EOF && psh_http_reply_eof(&auth->reply) == PSH_REPLY_DONE) {
+            auth->reply.keep = false;
+            psh_client_post_answer(client);
+        } else if (got <= 0) {
+            psh_client_post_lost(client, got);
+        } else {
+            budget -= (size_t)got;
+            client->stats.bytes_received += (uint64_t)got;
+            psh_client_post_bytes(client, bytes, (size_t)got);
+        }
+    }
+    psh_env_wipe(bytes, sizeof bytes);
+}
+
+/* Moves the request under way. */
+static void psh_client_post(pusher_client *client)
+{
+    struct psh_auth *auth = client->auth;
+    if (!auth) return;
+    if (auth->phase == PSH_POST_OPENING) {
+        int ready = auth->stream ? psh_client_post_transport(client).ready_fn(auth->stream)
+                                 : PUSHER_IO_ERROR;
+        if (ready == PUSHER_IO_WANT_READ || ready == PUSHER_IO_WANT_WRITE) return;
+        if (ready > 0) auth->phase = PSH_POST_SENDING;
+        else psh_client_post_lost(client, ready);
+    }
+    psh_client_post_send(client);
+    psh_client_post_recv(client);
+    if (auth->phase != PSH_POST_IDLE && client->now >= auth->deadline)
+        psh_client_post_failed(client, PUSHER_ERR_TIMEOUT, true, 0,
+                               "no answer from the endpoint in time");
+    if (auth->phase == PSH_POST_IDLE && auth->stream && client->now >= auth->idle_at)
+        psh_client_post_close(client);
+}
+
+/* -- asking -- */
+
+static void psh_client_question(pusher_client *client, uint32_t index,
+                                pusher_auth_request *request)
+{
+    struct psh_auth *auth = client->auth;
+    struct psh_more *more = psh_client_more(client, index);
+    bool user = psh_client_is_user(client, index);
+    PUSHER_ASSERT(more && auth);
+    if (++auth->serial == 0) auth->serial = 1;
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.serial = more->ask.batch = auth->serial;
+    more->ask.asked_at = (uint32_t)client->now;
+    more->ask.attempt++;
+    request->ticket.id = index + 1;
+    request->ticket.epoch = auth->serial;
+    request->kind = user ? PUSHER_AUTH_USER : PUSHER_AUTH_CHANNEL;
+    request->reason = (pusher_auth_reason)more->ask.reason;
+    request->attempt = more->ask.attempt;
+    request->socket_id = client->socket_id;
+    request->channel_name = user ? "" : psh_client_at(client, index)->entry.name;
+    request->channel = psh_client_handle(client, index);
+    more->ask.reason = PUSHER_AUTH_RECONNECT;
+    client->stats.auth_requests++;
+    if (!psh_client_sub(client, index, PSH_SUB_ASK)) { /* a live channel asks for a new key */
+        psh_client_set_deadline(client, index, PSH_WORK_AUTH);
+    }
+}
+
+/* How many in a row, from the front of the line, may go into one call. */
+static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way way)
+{
+    uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
+    while (id && count < client->auth->max_batch) {
+        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        count++;
+        id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
+    }
+    return count;
+}
+
+/* Asks the user's function; returns for how many. */
+static uint32_t psh_client_ask_hook(pusher_client *client, enum psh_auth_way way)
+{
+    struct psh_list *line = &client->work[PSH_WORK_ASK];
+    struct psh_auth *auth = client->auth;
+    pusher_auth_request one, *requests = &one;
+    uint32_t count = way == PSH_WAY_HOOK ? psh_client_batch(client, way) : 1;
+    if (count > 1)
+        requests = (pusher_auth_request *)psh_env_alloc(&client->env, count * sizeof *requests);
+    if (!requests) { /* then one by one */
+        requests = &one;
+        count = 1;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t index = line->first - 1;
+        psh_client_question(client, index, &requests[i]);
+        psh_client_more(client, index)->ask.batch = requests[0].ticket.epoch;
+    }
+    if (way == PSH_WAY_HOOK) auth->request_fn(client, requests, count, auth->user_data);
+    else auth->user_fn(client, requests, count, auth->user_data);
+    if (requests != &one) psh_env_free(&client->env, requests);
+    return count;
+}
+
+static void psh_client_ask_self(pusher_client *client)
+{
+    uint32_t index = client->work[PSH_WORK_ASK].first - 1;
+    const struct psh_auth *auth = client->auth;
+    pusher_auth_request request;
+    struct psh_value data;
+    struct psh_more *more = psh_client_more(client, index);
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    bool presence = psh_proto_is_presence(kind), memory = false;
+    const char *wrong = NULL;
+    psh_client_question(client, index, &request);
+    if (psh_proto_is_encrypted(kind))
+        wrong = "options.auth.secret knows no shared_secret: use an endpoint or request_fn";
+    if (presence && !auth->channel_data) wrong = "options.auth.channel_data is missing";
+    if (!wrong && presence) {
+        (void)psh_proto_pick(auth->channel_data, strlen(auth->channel_data), "user_id", &data);
+        char id[PSH_USER_ID];
+        struct psh_text text;
+        psh_env_text(&text, id, sizeof id);
+        psh_env_add_bytes(&text, data.at, data.len);
+        memory = !psh_client_set_me(client, more, id);
+    }
+    if (!wrong && !memory)
+        memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
+    else if (memory)
+        psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
+    else psh_client_answer(client, index);
+}
+
+/* Sends the first in line to the endpoint. */
+static void psh_client_ask_post(pusher_client *client, enum psh_auth_way way)
+{
+    uint32_t index = client->work[PSH_WORK_ASK].first - 1;
+    struct psh_auth *auth = client->auth;
+    const struct psh_url *url = way == PSH_WAY_POST ? &auth->channel_url : &auth->user_url;
+    pusher_auth_request request;
+    psh_client_question(client, index, &request);
+    bool good = psh_auth_begin(&client->env, auth, &request);
+    if (good && auth->prepare_fn) {
+        auth->preparing = true;
+        auth->prepare_fn(client, &request, auth->user_data);
+        auth->preparing = false;
+    }
+    if (good) good = psh_auth_finish(&client->env, auth, url);
+    if (psh_client_asked(client, request.ticket) != index) return; /* prepare_fn gave it up */
+    if (good) psh_client_post_start(client, url);
+    else
+        psh_client_turn_down(client, index, false, PUSHER_ERR_MEMORY, 0,
+                             "the request is over 64 KiB, or there is no memory for it");
+}
+
+/* Puts the questions that are in line, as many as a frame can bear. */
+static void psh_client_ask(pusher_client *client)
+{
+    struct psh_list *line = &client->work[PSH_WORK_ASK];
+    uint32_t asked = 0;
+    while (line->first && asked < PSH_BATCH && client->phase == PSH_ONLINE &&
+           !psh_client_halted(client)) {
+        enum psh_auth_way way =
+            psh_auth_way(client->auth, psh_client_is_user(client, line->first - 1));
+        if (way == PSH_WAY_POST || way == PSH_WAY_USER_POST) {
+            if (client->auth->phase != PSH_POST_IDLE) return;
+            psh_client_ask_post(client, way);
+            asked++;
+        } else if (way == PSH_WAY_SIGN) {
+            psh_client_ask_self(client);
+            asked++;
+        } else {
+            asked += psh_client_ask_hook(client, way);
+        }
+    }
+}
+
+/* A no, for good: the handlers are told why. A live channel only goes without the new key. */
+static void psh_client_denied(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    char why[192];
+    struct psh_text text;
+    pusher_result code = (pusher_result)more->ask.code;
+    int status = more->ask.status;
+    psh_env_text(&text, why, sizeof why);
+    psh_env_add(&text, "authorization failed: ");
+    psh_env_add(&text, more->ask.text ? more->ask.text : "refused");
+    if (status > 0) psh_env_add(&text, ", status ");
+    if (status > 0) psh_env_add_uint(&text, (uint64_t)status);
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.attempt = 0;
+    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+        psh_client_refreshed(client, index, more);
+        return;
+    }
+    client->answered = client->answered || psh_client_is_user(client, index);
+    if (psh_client_sub(client, index, PSH_SUB_DENY))
+        psh_client_tell_failed(client, index, code, "AuthError", status, why);
+}
+
+static void psh_client_deferred(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
+    if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
+        client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    psh_auth_forget(&client->env, &more->ask);
+    more->ask.reason = PUSHER_AUTH_RETRY;
+    if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
+        psh_client_at(client, index)->entry.state == PSH_SUB_LIVE)
+        psh_client_set_work(client, index, PSH_WORK_RETRY);
+}
+
+/* A presence channel's answer may leave it to the sign-in who this client is. */
+static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
+                                  const struct psh_more *more)
+{
+    pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
+    return psh_proto_is_presence(kind) && client->auth &&
+           !strstr(more->ask.text, ",\"channel_data\":");
+}
+
+/* A yes. False: it has to wait for the sign-in. */
+static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    more->ask.attempt = 0;
+    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+        psh_auth_forget(&client->env, &more->ask);
+        psh_client_refreshed(client, index, more);
+        return true;
+    }
+    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
+        enum psh_sub user = client->user == PSH_NONE
+                                ? PSH_SUB_REFUSED
+                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
+        if (user <= PSH_SUB_PENDING) return false;
+        psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
+                        "the answer has no channel_data, and no user is signed in");
+        psh_client_denied(client, index, more);
+        return true;
+    }
+    if (psh_client_unknown_me(client, index, more) &&
+        !psh_client_set_me(client, more, client->user_id)) {
+        psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
+        return true;
+    }
+    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
+    return true;
+}
+
+/* What follows from the answers given since. */
+static void psh_client_answers(pusher_client *client)
+{
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
+    client->answered = false;
+    for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
+        uint32_t index = id - 1;
+        struct psh_more *more = psh_client_more(client, index);
+        id = psh_client_at(client, index)->link[PSH_BY_WORK].next;
+        if (done == PSH_BATCH) {
+            client->answered = true;
+            return;
+        }
+        if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
+        else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
+        else (void)psh_client_granted(client, index, more);
+        if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
+            id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
+    }
+}
+
 /* -- time and wishes -- */
 
 static void psh_client_progress(pusher_client *client)
@@ -3846,41 +8581,51 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of the first channel's deadline; all have the same time to answer, so the list is in
-   the order of deadlines. */
-static uint64_t psh_client_answer_at(const pusher_client *client)
+/* The time of a list's first deadline; all in it have the same time to answer, so it is in the
+   order of deadlines. */
+static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
-    uint32_t first = client->work[PSH_WORK_WAIT].first;
+    uint32_t first = client->work[work].first;
     if (!first) return PSH_NEVER;
     uint32_t left = psh_client_at(client, first - 1)->deadline - (uint32_t)client->now;
     return left > UINT32_MAX / 2 ? client->now : client->now + left;
 }
 
-/* Tells the handlers in a message of our own making, for the server said nothing. */
-static void psh_client_tell_late(pusher_client *client, uint32_t index)
+static void psh_client_late(pusher_client *client, uint32_t index, enum psh_work work)
 {
-    static const char data[] = "{\"type\":\"Timeout\"}";
-    struct psh_envelope envelope;
-    struct psh_text *say = psh_client_say(client);
-    memset(&envelope, 0, sizeof envelope);
-    envelope.event.at = "";
-    envelope.channel.at = psh_client_at(client, index)->entry.name;
-    envelope.channel.string = true;
-    envelope.data.at = envelope.data.raw = data;
-    envelope.data.len = envelope.data.raw_len = sizeof data - 1;
-    psh_env_add(say, envelope.channel.at);
-    psh_env_add(say, ": the server has not answered the subscription");
-    psh_client_report(client, PUSHER_ERR_TIMEOUT, 0, index);
-    psh_client_emit(client, index, PSH_KIND_REFUSED, &envelope);
+    if (work == PSH_WORK_AUTH) {
+        psh_client_turn_down(client, index, true, PUSHER_ERR_TIMEOUT, 0, "no answer in time");
+    } else if (psh_client_sub(client, index, PSH_SUB_LATE)) {
+        bool user = psh_client_is_user(client, index);
+        client->answered = client->answered || user; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_TIMEOUT, "Timeout", 0,
+                               user ? "the server has not answered the sign-in"
+                                    : "the server has not answered the subscription");
+    }
 }
 
 /* Not more than a frame can bear; the rest falls due in the next poll. */
 static void psh_client_unanswered(pusher_client *client)
 {
-    for (int told = 0; told < PSH_LATE_BATCH; told++) {
-        if (client->phase != PSH_ONLINE || psh_client_answer_at(client) > client->now) return;
-        uint32_t index = client->work[PSH_WORK_WAIT].first - 1;
-        if (psh_client_sub(client, index, PSH_SUB_LATE)) psh_client_tell_late(client, index);
+    int told = 0;
+    for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++) {
+        enum psh_work work = (enum psh_work)i;
+        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
+               psh_client_answer_at(client, work) <= client->now)
+            psh_client_late(client, client->work[work].first - 1, work);
+    }
+}
+
+/* Those that were told "later" get in line again. */
+static void psh_client_wake(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_RETRY];
+    if (client->now < client->retry_auth_at) return;
+    for (int woken = 0; waiting->first && woken < PSH_BATCH; woken++) {
+        uint32_t index = waiting->first - 1;
+        if (psh_client_at(client, index)->entry.state == PSH_SUB_RETRYING)
+            (void)psh_client_sub(client, index, PSH_SUB_WAKE);
+        else psh_client_set_work(client, index, PSH_WORK_ASK);
     }
 }
 
@@ -3896,6 +8641,7 @@ static void psh_client_timers(pusher_client *client)
     if (client->phase == PSH_ONLINE && client->now >= psh_client_ping_at(client))
         psh_client_ping(client);
     psh_client_unanswered(client);
+    psh_client_wake(client);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -3912,10 +8658,14 @@ static uint64_t psh_client_due(const pusher_client *client)
     if (client->phase == PSH_ONLINE) {
         due = psh_client_min(due, client->pong_by);
         due = psh_client_min(due, psh_client_ping_at(client));
-        due = psh_client_min(due, psh_client_answer_at(client));
+        for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++)
+            due = psh_client_min(due, psh_client_answer_at(client, (enum psh_work)i));
+        if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
     }
+    if (client->auth && client->auth->stream && client->auth->phase == PSH_POST_IDLE)
+        due = psh_client_min(due, client->auth->idle_at);
     return due;
 }
 
@@ -3969,10 +8719,21 @@ static void psh_client_destroy(pusher_client *client)
     struct psh_env env = client->env;
     client->polling = client->bind.busy = false;
     psh_client_drop(client);
+    psh_client_post_close(client);
+    psh_client_sign_out(client);
+    for (uint32_t i = 0; i < client->table.pool.used; i++) psh_client_free_more(client, i);
+    psh_client_empty_line(&env, &client->triggers);
+    if (client->auth) psh_auth_free(&env, client->auth);
     psh_ws_free(&client->ws);
     psh_env_release(&env, &client->scratch);
+    psh_env_release(&env, &client->draft);
     psh_bind_free(&client->bind);
     psh_table_free(&client->table);
+    psh_env_pool_free(&client->extras);
+    psh_env_free(&env, client->sent_at);
+#if defined(PUSHER_TLS)
+    psh_tls_free(&client->tls);
+#endif
     psh_env_free(&env, client->host);
     psh_env_free(&env, client->authority);
     psh_env_free(&env, client->path);
@@ -3991,6 +8752,9 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (!client->doomed) psh_client_progress(client);
     if (!client->doomed) psh_client_input(client);
     psh_client_wishes(client);
+    if (client->auth && !client->doomed) psh_client_ask(client);
+    if (client->auth && !client->doomed) psh_client_post(client);
+    if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
     client->polling = client->bind.busy = false;
@@ -4004,12 +8768,24 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is there something to do that waits for nobody? */
+static bool psh_client_at_once(const pusher_client *client)
+{
+    if (client->wish || client->now_wanted || client->more) return true;
+    if (client->phase != PSH_ONLINE) return false;
+    bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
+    bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
+    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+}
+
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
-    bool queued = client->phase == PSH_ONLINE && client->work[PSH_WORK_QUEUE].first;
-    if (client->wish || client->now_wanted || client->more) due = client->now;
-    if (queued && client->ws.out_at == client->ws.out_len) due = client->now;
+    if (psh_client_at_once(client)) due = client->now;
+    if (client->phase == PSH_ONLINE && client->triggers.first)
+        due = psh_client_min(due, psh_client_trigger_at(client));
+    if (client->auth && client->auth->phase != PSH_POST_IDLE)
+        due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
@@ -4074,13 +8850,16 @@ static const char *psh_client_bad_limits(const pusher_options *o)
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
     if (o->max_channels > 1u << 24) return "options.max_channels is over 16777216";
+    if (o->client_events_per_s > 10000) return "options.client_events_per_s is over 10000";
+    if (o->max_client_event_bytes > INT32_MAX)
+        return "options.max_client_event_bytes is over 2 GiB";
     return NULL;
 }
 
 static const char *psh_client_bad_hooks(const pusher_options *o)
 {
     const pusher_transport *t = &o->transport;
-    if (o->tls.mode < PUSHER_TLS_DEFAULT || o->tls.mode > PUSHER_TLS_ON)
+    if ((unsigned)o->tls.mode > (unsigned)PUSHER_TLS_WHEN_ASKED)
         return "options.tls.mode is not a pusher_tls_mode";
     if (!t->open_fn)
         return "options.transport is needed: define PUSHER_SOCKETS, or give your own";
@@ -4114,6 +8893,42 @@ static char *psh_client_join(const struct psh_env *env, const char *a, const cha
     return joined;
 }
 
+/* From the first attempt on, that is. */
+static bool psh_client_has_tls(const pusher_options *o)
+{
+#if defined(PUSHER_TLS)
+    return o->tls.mode == PUSHER_TLS_DEFAULT || o->tls.mode == PUSHER_TLS_ON;
+#else
+    (void)o;
+    return false;
+#endif
+}
+
+#if defined(PUSHER_TLS)
+static pusher_result psh_client_set_tls(pusher_client *client, const pusher_options *o,
+                                        const char **wrong)
+{
+    PUSHER_ASSERT(client->host);
+    bool asked = client->auth && (client->auth->channel_url.tls || client->auth->user_url.tls);
+    if (o->tls.mode == PUSHER_TLS_OFF && !asked) return PUSHER_OK;
+    pusher_result result = psh_tls_init(&client->tls, &client->env, &o->transport, &o->tls, wrong);
+    client->tls_waits = o->tls.mode == PUSHER_TLS_WHEN_ASKED;
+    if (result == PUSHER_OK && psh_client_has_tls(o))
+        client->transport = psh_tls_transport(&client->tls);
+    return result;
+}
+#else
+static pusher_result psh_client_set_tls(const pusher_client *client, const pusher_options *o,
+                                        const char **wrong)
+{
+    (void)o;
+    if (!client->auth || (!client->auth->channel_url.tls && !client->auth->user_url.tls))
+        return PUSHER_OK;
+    *wrong = "options.auth: an https:// endpoint needs TLS: define PUSHER_TLS";
+    return PUSHER_ERR_UNSUPPORTED;
+}
+#endif
+
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
 {
@@ -4121,7 +8936,8 @@ static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
     const struct psh_env *env = &client->env;
     char tail[16];
     struct psh_text text;
-    client->port = (uint16_t)(o->port ? o->port : 80);
+    client->usual_port = psh_client_has_tls(o) ? 443 : 80;
+    client->port = o->port ? (uint16_t)o->port : client->usual_port;
     client->host = o->host ? psh_client_join(env, o->host, "", "")
                            : psh_client_join(env, "ws-", o->cluster, ".pusher.com");
     /* Servers answer 404 to //app. */
@@ -4132,7 +8948,7 @@ static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
     bool v6 = strchr(client->host, ':') != NULL;
     psh_env_text(&text, tail, sizeof tail);
     psh_env_add(&text, v6 ? "]" : "");
-    if (client->port != 80) {
+    if (client->port != client->usual_port) {
         psh_env_add(&text, ":");
         psh_env_add_uint(&text, client->port);
     }
@@ -4151,20 +8967,43 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->pong_timeout_ms = psh_client_or(o->pong_timeout_ms, 30000);
     client->unavailable_timeout_ms = psh_client_or(o->unavailable_timeout_ms, 10000);
     client->connect_timeout_ms = psh_client_or(o->connect_timeout_ms, 15000);
-    client->subscribe_timeout_ms = psh_client_or(o->subscribe_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_WAIT] = psh_client_or(o->subscribe_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_AUTH] = psh_client_or(o->auth_timeout_ms, 10000);
+    client->wait_ms[PSH_WORK_SIGNIN] = psh_client_or(o->signin_timeout_ms, 10000);
     client->reconnect_base_ms = psh_client_or(o->reconnect_base_ms, 1000);
     client->reconnect_cap_ms = psh_client_or(o->reconnect_cap_ms, 30000);
     client->max_attempts = o->max_attempts;
     client->max_poll_bytes = psh_client_or(o->max_poll_bytes, 65536);
     client->max_channels = psh_client_or(o->max_channels, 1048576);
-    if (client->subscribe_timeout_ms > INT32_MAX) client->subscribe_timeout_ms = INT32_MAX;
+    client->max_members = psh_client_or(o->max_members, 10000);
+    client->max_held = psh_client_or(o->max_held_bytes, 65536);
+    client->max_trigger = psh_client_or(o->max_client_event_bytes, 10240);
+    client->max_queued = o->client_event_queue_bytes;
+    client->rate = psh_client_or(o->client_events_per_s, 10);
+    for (int i = 0; i < PSH_WORK_TIMED; i++)
+        if (client->wait_ms[i] > INT32_MAX) client->wait_ms[i] = INT32_MAX;
     client->activity_ms = client->activity_timeout_ms;
     client->unavailable_at = client->deadline = client->retry_at = PSH_NEVER;
     client->pong_by = client->pinged_at = PSH_NEVER;
 }
 
+static pusher_result psh_client_set_auth(pusher_client *client, const pusher_options *o,
+                                         const char **bad)
+{
+    const pusher_auth_options *a = &o->auth;
+    bool memory = false;
+    if (!a->request_fn && !a->user_fn && !a->endpoint && !a->user_endpoint && !a->secret)
+        return PUSHER_OK;
+    client->auth = (struct psh_auth *)psh_env_alloc(&client->env, sizeof *client->auth);
+    if (!client->auth) return PUSHER_ERR_MEMORY;
+    *bad = psh_auth_init(client->auth, &client->env, o, &memory);
+    if (*bad) return PUSHER_ERR_ARGUMENT;
+    return memory ? PUSHER_ERR_MEMORY : PUSHER_OK;
+}
+
 /* Everything but the memory of the client itself. */
-static pusher_result psh_client_init(pusher_client *client, const pusher_options *o)
+static pusher_result psh_client_init(pusher_client *client, const pusher_options *o,
+                                     const char **wrong)
 {
     uint64_t key[2];
     uint32_t max_message = psh_client_or(o->max_message_bytes, 65536);
@@ -4180,11 +9019,15 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
     psh_bind_init(&client->bind, &client->env);
     if (!psh_env_random(&client->env, key, sizeof key)) key[0] = key[1] = 0, client->doomed = true;
     psh_table_init(&client->table, &client->env, sizeof(struct psh_channel), key);
+    psh_env_pool_init(&client->extras, &client->env, sizeof(struct psh_more));
+    client->user = PSH_NONE;
     size_t input = client->max_poll_bytes < 65536 ? client->max_poll_bytes : 65536;
     if (!psh_ws_init(&client->ws, &client->env, max_message, input, max_output) ||
         !psh_client_set_place(client, o))
         return PUSHER_ERR_MEMORY;
-    return client->doomed ? PUSHER_ERR_RANDOM : PUSHER_OK;
+    if (client->doomed) return PUSHER_ERR_RANDOM;
+    pusher_result result = psh_client_set_auth(client, o, wrong);
+    return result == PUSHER_OK ? psh_client_set_tls(client, o, wrong) : result;
 }
 
 /* A sentence for a result that needs none of its own. */
@@ -4195,6 +9038,11 @@ static const char *psh_client_fault(pusher_result result)
     case PUSHER_ERR_STALE: return "the handle is stale: what it stood for has gone";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "no such channel: subscribe first";
     case PUSHER_ERR_RANDOM: return "options.random failed";
+    case PUSHER_ERR_NOT_CONNECTED: return "not connected";
+    case PUSHER_ERR_PUBLIC: return "public channels take no client events";
+    case PUSHER_ERR_ENCRYPTED: return "encrypted channels take no client events";
+    case PUSHER_ERR_RATE: return "more client events a second than options.client_events_per_s";
+    case PUSHER_ERR_QUEUE_FULL: return "the output is full: try again after the next poll";
     default: return "an argument is missing";
     }
 }
@@ -4220,16 +9068,19 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
 #endif
     const char *bad = psh_client_bad_options(&o);
     pusher_result result = bad ? PUSHER_ERR_ARGUMENT : PUSHER_ERR_MEMORY;
-    if (!bad && o.tls.mode == PUSHER_TLS_ON) {
-        bad = "options.tls: no TLS in this version";
+#if !defined(PUSHER_TLS)
+    if (!bad && (o.tls.mode == PUSHER_TLS_ON || o.tls.mode == PUSHER_TLS_WHEN_ASKED)) {
+        bad = "options.tls: define PUSHER_TLS where PUSHER_IMPLEMENTATION is, and link "
+              "-lmbedtls -lmbedx509";
         result = PUSHER_ERR_UNSUPPORTED;
     }
+#endif
     psh_env_init(&env, &o);
     pusher_client *client = bad ? NULL : (pusher_client *)psh_env_alloc(&env, sizeof *client);
     if (client) {
         memset(client, 0, sizeof *client);
         client->env = env;
-        result = psh_client_init(client, &o);
+        result = psh_client_init(client, &o, &bad);
     }
     if (result == PUSHER_OK) return client;
     if (client) psh_client_destroy(client);
@@ -4257,21 +9108,47 @@ static uint32_t psh_client_add(pusher_client *client, const char *name, size_t l
     uint32_t index = PSH_NONE;
     if (client->table.count >= client->max_channels) return PSH_NONE;
     if (!psh_table_add(&client->table, name, len, &index)) return PSH_NONE;
-    psh_client_set_work(client, index, PSH_WORK_QUEUE);
+    struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    entry->kind = (unsigned char)psh_proto_channel_kind(name);
+    bool ask = entry->kind >= PUSHER_KIND_PRIVATE;
+    if (ask && !psh_client_need_more(client, index)) {
+        psh_table_remove(&client->table, index);
+        return PSH_NONE;
+    }
+    psh_client_set_work(client, index, ask ? PSH_WORK_ASK : PSH_WORK_QUEUE);
     return index;
+}
+
+static void psh_client_refer(pusher_client *client, uint32_t index)
+{
+    if (psh_client_at(client, index)->entry.references++ == 0)
+        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
+    (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
+}
+
+/* NULL, or why the channel cannot be subscribed. */
+static const char *psh_client_bad_channel(const pusher_client *client, const char *name,
+                                          pusher_result *code)
+{
+    const char *bad = psh_proto_bad_channel(name);
+    *code = PUSHER_ERR_NAME;
+    pusher_kind kind = psh_proto_channel_kind(name);
+    if (bad || kind < PUSHER_KIND_PRIVATE) return bad;
+    *code = PUSHER_ERR_UNSUPPORTED;
+    if (psh_proto_is_encrypted(kind) && !PSH_BOX_OPENS)
+        return "this mbedTLS was built without Poly1305, which encrypted channels need";
+    *code = PUSHER_ERR_AUTH;
+    if (client->auth && psh_auth_way(client->auth, false) != PSH_WAY_NONE) return NULL;
+    return "options.auth is needed: request_fn, endpoint or secret";
 }
 
 static pusher_channel psh_client_subscribe(pusher_client *client, const char *name)
 {
     pusher_channel none = {0, 0};
-    const char *bad = psh_proto_bad_channel(name);
+    pusher_result code;
+    const char *bad = psh_client_bad_channel(client, name, &code);
     if (bad) {
-        (void)psh_client_failed(client, PUSHER_ERR_NAME, bad);
-        return none;
-    }
-    if (psh_proto_needs_auth(name)) {
-        (void)psh_client_failed(client, PUSHER_ERR_UNSUPPORTED,
-                                "private and presence channels are not in this version");
+        (void)psh_client_failed(client, code, bad);
         return none;
     }
     uint32_t index = psh_client_find(client, name, strlen(name));
@@ -4280,10 +9157,7 @@ static pusher_channel psh_client_subscribe(pusher_client *client, const char *na
         (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
         return none;
     }
-    if (psh_client_at(client, index)->entry.references++ == 0) {
-        psh_client_push(client, &client->order, PSH_BY_ORDER, index);
-        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
-    }
+    psh_client_refer(client, index);
     return psh_client_handle(client, index);
 }
 
@@ -4300,12 +9174,49 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
     return PUSHER_OK;
 }
 
+enum { PSH_FIELDS = 1024 };
+
+/* With more members for the subscription's data. */
+static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
+                                                const char *json)
+{
+    pusher_channel channel = {0, 0};
+    const char *wrong;
+    size_t len = 0;
+    const char *inside = psh_proto_fields(json, &len, &wrong);
+    if (!inside || len > PSH_FIELDS) {
+        (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
+                                inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    bool any = psh_json_skip_space(inside, inside + len) != inside + len;
+    char *copy = any ? psh_env_copy(&client->env, inside, len) : NULL;
+    if (copy || !any) channel = psh_client_subscribe(client, name);
+    else (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    struct psh_more *more = NULL;
+    if (channel.id) more = psh_client_need_more(client, channel.id - 1);
+    if (channel.id && !more) {
+        (void)psh_client_unsubscribe(client, channel);
+        (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        channel.id = channel.generation = 0;
+    }
+    if (more) {
+        psh_env_free(&client->env, more->fields);
+        more->fields = copy;
+    } else {
+        psh_env_free(&client->env, copy);
+    }
+    return channel;
+}
+
 /* The channel after this one in the order of subscription; none: the first. */
 static pusher_channel psh_client_after(const pusher_client *client, pusher_channel handle)
 {
     uint32_t index = psh_client_index(client, handle), id = client->order.first;
     if (index != PSH_NONE) id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
     else if (handle.id) id = 0;
+    if (id && psh_client_is_user(client, id - 1))
+        id = psh_client_at(client, id - 1)->link[PSH_BY_ORDER].next;
     return psh_client_handle(client, id ? id - 1 : PSH_NONE);
 }
 
@@ -4331,6 +9242,8 @@ static pusher_subscription psh_client_subscription(const struct psh_channel *cha
 static struct psh_handlers *psh_client_handlers(pusher_client *client, pusher_channel handle)
 {
     if (handle.id == UINT32_MAX) return &client->everyone;
+    if (handle.id == UINT32_MAX - 1) return &client->user_handlers;
+    if (handle.id == UINT32_MAX - 2) return &client->watchers;
     uint32_t index = psh_client_index(client, handle);
     if (index != PSH_NONE) return &psh_client_at(client, index)->handlers;
     (void)psh_client_failed(client, handle.id ? PUSHER_ERR_STALE : PUSHER_ERR_NOT_SUBSCRIBED,
@@ -4371,6 +9284,230 @@ static uint32_t psh_client_unbind_where(pusher_client *client, pusher_channel ha
 {
     struct psh_handlers *owner = psh_client_handlers(client, handle);
     return owner ? psh_bind_kill_where(&client->bind, owner, name, fn, user_data) : 0;
+}
+
+static pusher_kind psh_client_kind(const char *name)
+{
+    return psh_proto_channel_kind(name);
+}
+
+/* -- presence, client events, sign-in -- */
+
+static const struct psh_members *psh_client_members(const pusher_client *client,
+                                                    pusher_channel handle)
+{
+    uint32_t index = psh_client_index(client, handle);
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    return more ? more->members : NULL;
+}
+
+static uint32_t psh_client_member_count(const pusher_client *client, pusher_channel handle)
+{
+    const struct psh_members *members = psh_client_members(client, handle);
+    return members ? members->count : 0;
+}
+
+static pusher_member psh_client_member_at(const pusher_client *client, pusher_channel handle,
+                                          uint32_t index)
+{
+    bool there = index < psh_client_member_count(client, handle);
+    return psh_client_member(there ? psh_client_members(client, handle)->items[index] : NULL);
+}
+
+/* The member of this id; NULL: this client's own. */
+static pusher_member psh_client_find_member(const pusher_client *client, pusher_channel handle,
+                                            const char *id)
+{
+    const struct psh_members *members = psh_client_members(client, handle);
+    if (members && !id) id = psh_client_more(client, handle.id - 1)->me;
+    uint32_t at = members && id ? psh_member_find(members, id, strlen(id)) : PSH_NONE;
+    return psh_client_member(at == PSH_NONE ? NULL : members->items[at]);
+}
+
+/* PUSHER_OK, or the first reason why the event cannot be sent. */
+static pusher_result psh_client_check_trigger(const pusher_client *client, uint32_t index,
+                                              const char *json, size_t len)
+{
+    if (index == PSH_NONE) return PUSHER_ERR_STALE;
+    unsigned char kind = psh_client_at(client, index)->entry.kind;
+    if (kind < PUSHER_KIND_PRIVATE) return PUSHER_ERR_PUBLIC;
+    if (psh_proto_is_encrypted((pusher_kind)kind)) return PUSHER_ERR_ENCRYPTED;
+    if (len > client->max_trigger) return PUSHER_ERR_TOO_BIG;
+    return psh_json_valid(json, len) ? PUSHER_OK : PUSHER_ERR_PARSE;
+}
+
+static const char *psh_client_trigger_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
+    case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
+    default: return NULL;
+    }
+}
+
+static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
+                                             const struct psh_text *text)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool online = client->phase == PSH_ONLINE;
+    size_t left = client->max_queued;
+    if (client->max_queued && (!online || !live)) {
+        if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
+        return psh_client_hold(&client->env, &client->triggers, left,
+                               psh_client_handle(client, index), text->at, text->len)
+                   ? PUSHER_OK
+                   : PUSHER_ERR_MEMORY;
+    }
+    if (!online) return PUSHER_ERR_NOT_CONNECTED;
+    if (!live) return PUSHER_ERR_NOT_SUBSCRIBED;
+    if (psh_client_rate_at(client) > client->now) return PUSHER_ERR_RATE;
+    if (!psh_client_stage(client, text->at, text->len)) return PUSHER_ERR_QUEUE_FULL;
+    psh_client_rate_count(client);
+    return PUSHER_OK;
+}
+
+static pusher_result psh_client_trigger(pusher_client *client, pusher_channel handle,
+                                        const char *event, const char *json, size_t len)
+{
+    uint32_t index = psh_client_index(client, handle);
+    struct psh_text text;
+    const char *bad = psh_proto_bad_trigger(event);
+    if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
+    pusher_result result = psh_client_check_trigger(client, index, json, len);
+    if (result == PUSHER_OK && !client->sent_at) {
+        size_t size = client->rate * sizeof *client->sent_at;
+        client->sent_at = (uint64_t *)psh_env_alloc(&client->env, size);
+        if (client->sent_at) memset(client->sent_at, 0, size);
+        else result = PUSHER_ERR_MEMORY;
+    }
+    if (result == PUSHER_OK) {
+        const char *name = psh_client_at(client, index)->entry.name;
+        size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
+        if (psh_client_draft(client, &text, cap)) {
+            psh_proto_trigger(&text, name, event, json, len);
+            PUSHER_ASSERT(!text.cut);
+            result = psh_client_send_trigger(client, index, &text);
+        } else {
+            result = PUSHER_ERR_MEMORY;
+        }
+    }
+    if (result == PUSHER_OK) return result;
+    return psh_client_failed(client, result, psh_client_trigger_fault(result));
+}
+
+/* The user's entry is one more in the table, but without its name: nobody finds it. */
+static pusher_result psh_client_signin(pusher_client *client)
+{
+    uint32_t index = client->user;
+    if (!client->auth || psh_auth_way(client->auth, true) == PSH_WAY_NONE)
+        return psh_client_failed(client, PUSHER_ERR_AUTH,
+                                 "options.auth is needed: user_fn, user_endpoint, request_fn, or "
+                                 "secret with signin_data");
+    if (index != PSH_NONE) {
+        (void)psh_client_sub(client, index, PSH_SUB_AGAIN);
+        return PUSHER_OK;
+    }
+    if (!psh_table_add(&client->table, "#user", 5, &index))
+        return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    psh_table_unindex(&client->table, index);
+    if (!psh_client_need_more(client, index)) {
+        psh_table_remove(&client->table, index);
+        return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    }
+    client->user = index;
+    psh_client_refer(client, index);
+    psh_client_set_work(client, index, PSH_WORK_ASK);
+    return PUSHER_OK;
+}
+
+/* -- answering -- */
+
+static pusher_result psh_client_stale(pusher_client *client)
+{
+    client->stats.auth_stale++;
+    return psh_client_failed(client, PUSHER_ERR_STALE,
+                             "the ticket is stale: answered already, or of an earlier connection");
+}
+
+static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
+                                       const char *body, size_t len)
+{
+    uint32_t index = psh_client_asked(client, ticket);
+    if (index == PSH_NONE) return psh_client_stale(client);
+    pusher_result result = psh_client_accept_at(client, index, body, len);
+    if (result == PUSHER_OK) return result;
+    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
+                                                 ? "the answer is not JSON"
+                                                 : "the answer lacks what the channel needs");
+}
+
+static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,
+                                       const char *reason, bool retry)
+{
+    uint32_t index = psh_client_asked(client, ticket);
+    if (index == PSH_NONE) return psh_client_stale(client);
+    psh_client_turn_down(client, index, retry, PUSHER_ERR_AUTH, status,
+                         reason ? reason : "refused");
+    return PUSHER_OK;
+}
+
+/* The channel of this name, if it was asked for in that call. */
+static uint32_t psh_client_in_batch(const pusher_client *client, uint32_t batch,
+                                    const struct psh_value *key)
+{
+    uint32_t index = psh_client_find(client, key->at, key->len); /* names need no escapes */
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    return more && more->ask.serial && more->ask.batch == batch ? index : PSH_NONE;
+}
+
+static pusher_result psh_client_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                             const char *body, size_t len)
+{
+    uint32_t first = psh_client_asked(client, ticket), status, next;
+    struct psh_json_walk walk;
+    struct psh_value key, value;
+    if (first == PSH_NONE) return psh_client_stale(client);
+    uint32_t batch = psh_client_more(client, first)->ask.batch;
+    bool good = psh_json_valid(body, len) && psh_json_enter(&walk, body, len) && walk.object;
+    while (good && psh_json_next(&walk, &key, &value)) {
+        uint32_t index = psh_client_in_batch(client, batch, &key);
+        if (index == PSH_NONE) continue;
+        struct psh_value part = psh_proto_part(&value, &status);
+        if (status == 200) (void)psh_client_accept_at(client, index, part.raw, part.raw_len);
+        else
+            psh_client_turn_down(client, index, status == 429 || status >= 500, PUSHER_ERR_AUTH,
+                                 (int)status, "refused");
+    }
+    for (uint32_t id = client->work[PSH_WORK_AUTH].first; id; id = next) {
+        next = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
+        if (psh_client_more(client, id - 1)->ask.batch == batch)
+            psh_client_turn_down(client, id - 1, false, PUSHER_ERR_AUTH, 0,
+                                 good ? "the answer does not name it" : "the answer is not JSON");
+    }
+    return good ? PUSHER_OK
+                : psh_client_failed(client, PUSHER_ERR_PARSE, "the answer is no JSON object");
+}
+
+static pusher_result psh_client_auth_header(pusher_client *client, const char *name,
+                                            const char *value)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->preparing && psh_http_field(&client->env, &auth->fields, name, value))
+        return PUSHER_OK;
+    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
+                             "not in auth.prepare_fn, or not a header that can be sent");
+}
+
+static pusher_result psh_client_auth_param(pusher_client *client, const char *name,
+                                           const char *value)
+{
+    struct psh_auth *auth = client->auth;
+    if (auth && auth->preparing &&
+        psh_http_form(&client->env, &auth->params, name, value, strlen(value)))
+        return PUSHER_OK;
+    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
+                             "not in auth.prepare_fn, or the request is over 64 KiB");
 }
 
 #if defined(PUSHER_SOCKETS)
@@ -4464,6 +9601,16 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
     return none;
 }
 
+PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
+                                                const char *fields_json)
+{
+    pusher_channel none = {0, 0};
+    if (client && channel_name && fields_json)
+        return psh_client_subscribe_with(client, channel_name, fields_json);
+    if (client) (void)psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return none;
+}
+
 PUSHER_DEF pusher_result pusher_unsubscribe(pusher_client *client, pusher_channel channel)
 {
     return client ? psh_client_unsubscribe(client, channel) : PUSHER_ERR_ARGUMENT;
@@ -4506,8 +9653,100 @@ PUSHER_DEF pusher_subscription pusher_channel_state(const pusher_client *client,
 PUSHER_DEF uint32_t pusher_channel_subscription_count(const pusher_client *client,
                                                       pusher_channel channel)
 {
-    const struct psh_channel *at = client ? psh_client_channel(client, channel) : NULL;
-    return at ? at->count : 0;
+    const struct psh_more *more = NULL;
+    if (client && psh_client_channel(client, channel))
+        more = psh_client_more(client, channel.id - 1);
+    return more ? more->count : 0;
+}
+
+PUSHER_DEF pusher_kind pusher_channel_kind(const char *channel_name)
+{
+    return channel_name ? psh_client_kind(channel_name) : PUSHER_KIND_PUBLIC;
+}
+
+PUSHER_DEF uint32_t pusher_member_count(const pusher_client *client, pusher_channel channel)
+{
+    return client ? psh_client_member_count(client, channel) : 0;
+}
+
+PUSHER_DEF bool pusher_member_at(const pusher_client *client, pusher_channel channel,
+                                 uint32_t index, pusher_member *member)
+{
+    if (!member) return false;
+    *member = psh_client_member(NULL);
+    if (client) *member = psh_client_member_at(client, channel, index);
+    return member->id != NULL;
+}
+
+PUSHER_DEF bool pusher_member_find(const pusher_client *client, pusher_channel channel,
+                                   const char *user_id, pusher_member *member)
+{
+    if (!member) return false;
+    *member = psh_client_member(NULL);
+    if (client && user_id) *member = psh_client_find_member(client, channel, user_id);
+    return member->id != NULL;
+}
+
+PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel channel,
+                                 pusher_member *member)
+{
+    if (!member) return false;
+    *member = psh_client_member(NULL);
+    if (client) *member = psh_client_find_member(client, channel, NULL);
+    return member->id != NULL;
+}
+
+PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
+                                        const char *event_name, const char *json, size_t len)
+{
+    if (!client) return PUSHER_ERR_ARGUMENT;
+    if (!event_name || !json) return psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return psh_client_trigger(client, channel, event_name, json, len);
+}
+
+PUSHER_DEF pusher_result pusher_signin(pusher_client *client)
+{
+    return client ? psh_client_signin(client) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF const char *pusher_user_id(const pusher_client *client)
+{
+    return client ? client->user_id : NULL;
+}
+
+PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
+                                            const char *body, size_t len)
+{
+    if (client && body) return psh_client_accept(client, ticket, body, len);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_accept_batch(pusher_client *client, pusher_ticket ticket,
+                                                  const char *body, size_t len)
+{
+    if (client && body) return psh_client_accept_batch(client, ticket, body, len);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket ticket,
+                                            int status, const char *reason, bool retry)
+{
+    return client ? psh_client_reject(client, ticket, status, reason, retry)
+                  : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_header(pusher_client *client, const char *name,
+                                            const char *value)
+{
+    if (client && name && value) return psh_client_auth_header(client, name, value);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
+}
+
+PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *name,
+                                           const char *value)
+{
+    if (client && name && value) return psh_client_auth_param(client, name, value);
+    return client ? psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL) : PUSHER_ERR_ARGUMENT;
 }
 
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
@@ -4543,7 +9782,10 @@ PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel ch
 
 PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stats)
 {
-    if (stats && client) *stats = client->stats;
+    if (stats && client) {
+        *stats = client->stats;
+        stats->pings_received = client->ws.pings;
+    }
     else if (stats) memset(stats, 0, sizeof *stats);
 }
 
@@ -4568,12 +9810,20 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     case PUSHER_ERR_MEMORY: return "PUSHER_ERR_MEMORY";
     case PUSHER_ERR_STALE: return "PUSHER_ERR_STALE";
     case PUSHER_ERR_NAME: return "PUSHER_ERR_NAME";
+    case PUSHER_ERR_NOT_CONNECTED: return "PUSHER_ERR_NOT_CONNECTED";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "PUSHER_ERR_NOT_SUBSCRIBED";
+    case PUSHER_ERR_PUBLIC: return "PUSHER_ERR_PUBLIC";
+    case PUSHER_ERR_ENCRYPTED: return "PUSHER_ERR_ENCRYPTED";
     case PUSHER_ERR_UNSUPPORTED: return "PUSHER_ERR_UNSUPPORTED";
     case PUSHER_ERR_TOO_BIG: return "PUSHER_ERR_TOO_BIG";
+    case PUSHER_ERR_RATE: return "PUSHER_ERR_RATE";
+    case PUSHER_ERR_QUEUE_FULL: return "PUSHER_ERR_QUEUE_FULL";
+    case PUSHER_ERR_AUTH: return "PUSHER_ERR_AUTH";
+    case PUSHER_ERR_DECRYPT: return "PUSHER_ERR_DECRYPT";
     case PUSHER_ERR_RANDOM: return "PUSHER_ERR_RANDOM";
     case PUSHER_ERR_RESOLVE: return "PUSHER_ERR_RESOLVE";
     case PUSHER_ERR_IO: return "PUSHER_ERR_IO";
+    case PUSHER_ERR_TLS: return "PUSHER_ERR_TLS";
     case PUSHER_ERR_HTTP: return "PUSHER_ERR_HTTP";
     case PUSHER_ERR_PROTOCOL: return "PUSHER_ERR_PROTOCOL";
     case PUSHER_ERR_PARSE: return "PUSHER_ERR_PARSE";

@@ -5,10 +5,12 @@
  *     ./demo SERVER_PROGRAM                        what `make demo` runs
  *     ./demo --host H --port P --key K --channel C [--seconds S]
  *
- * Given a server program (tests/server), it starts that, subscribes to two channels, kills the
- * server, starts it again and shows that everything comes back; it exits with 0 only if events
- * came before and after, and handling them allocated nothing. Given a host, it does the same
- * against any Pusher server, without the killing, until Ctrl-C or for S seconds (30).
+ * Given a server program (tests/server), it starts that and subscribes to channels of each kind:
+ * public, private, presence and encrypted. A second client, the guest, comes to the presence
+ * channel, waves and goes. Then it kills the server, starts it again and shows that everything
+ * comes back; it exits with 0 only if every channel was joined anew, events came before and after,
+ * and handling them allocated nothing. Given a host, it listens to one channel of any Pusher
+ * server, without the killing, until Ctrl-C or for S seconds (30).
  */
 #define PUSHER_IMPLEMENTATION
 #define PUSHER_SOCKETS
@@ -30,30 +32,46 @@
 #endif
 
 /* When what happens, in ms since the start. */
-#define GIVE_BACK_MS 2000
+#define GIVE_BACK_MS 2000 /* and the guest goes */
 #define KILL_MS      2500
 #define RESTART_MS   3500
 #define END_MS       7000
 
 #define WARM_UP_MS    500  /* after connecting; then an event may not allocate any more */
 #define SHOW_EVERY_MS 1000 /* of a channel's events one line a second: the demo is to be read */
-#define MAX_CHANNELS  2
+#define MAX_CHANNELS  5
+#define PRESENCE      3 /* its place among them */
 #define STEPS         3 /* of the script: give back, kill, restart */
 
 struct channel {
     const char *name;
     pusher_channel handle;
-    uint32_t not_shown; /* events since the last line  */
-    uint64_t shown_ms;  /* when that was; 0: not yet   */
+    uint32_t joined;                /* how often: once for each connection */
+    uint32_t events, events_before; /* the restart */
+    uint32_t not_shown;             /* events since the last line */
+    uint64_t shown_ms;              /* when that was; 0: not yet */
 };
 
+/* Channels of the server program, and how often they are subscribed to. One event of each but the
+   presence channel comes at a steady pace: become_server says which. */
+static const struct {
+    const char *name;
+    int references;
+} channels_of_server[MAX_CHANNELS] = {{"chat", 2},
+                                      {"weather", 1},
+                                      {"private-orders", 1},
+                                      {"presence-lobby", 1},
+                                      {"private-encrypted-notes", 1}};
+
 static struct {
-    pusher_client *client;
+    pusher_client *client, *guest;
+    char endpoint[64]; /* where channels are authorized */
     uint64_t start_us;
     struct channel channels[MAX_CHANNELS];
     int channel_count;
     int step; /* how many of the script's have been done */
     bool joined_told, refused;
+    bool guest_came, guest_waved, guest_went;
     uint64_t connected_ms;  /* since when */
     uint32_t calls;         /* of pusher_subscribe */
     uint32_t events;        /* the application's, all ... */
@@ -120,7 +138,8 @@ static void become_server(const char *program, const char *port, int output, pid
 #endif
     dup2(output, STDOUT_FILENO);
     execl(program, program, "--port", port, "--key", "app-key", "--quiet", "--tick",
-          "chat:message:100", "--tick", "weather:update:250", (char *)NULL);
+          "chat:message:100", "--tick", "weather:update:250", "--tick", "private-orders:order:400",
+          "--tick", "private-encrypted-notes:note:400", (char *)NULL);
     perror(program);
     _exit(127);
 }
@@ -206,44 +225,83 @@ static void on_retry(pusher_client *client, uint32_t delay_ms, uint32_t attempt,
     say("retry", "attempt %u in %u ms", (unsigned)attempt, (unsigned)delay_ms);
 }
 
-/* The protocol's news, bound for all channels. */
-static void on_joined(pusher_client *client, const pusher_event *event, void *user_data)
+/* Once, when the last channel has been joined. */
+static void tell_joined(void)
 {
     pusher_stats stats;
     int i;
-    (void)user_data;
-    say("event", "%-8s %s", event->channel_name, event->name);
     for (i = 0; i < demo.channel_count; i++) {
-        if (pusher_channel_state(client, demo.channels[i].handle) != PUSHER_SUBSCRIBED) return;
+        if (demo.channels[i].joined == 0) return;
     }
-    if (demo.joined_told) return; /* only the first time */
+    if (demo.joined_told) return;
     demo.joined_told = true;
-    pusher_get_stats(client, &stats);
+    pusher_get_stats(demo.client, &stats);
     say("note", "calls of subscribe: %u, messages sent: %u, references to %s: %u",
         (unsigned)demo.calls, (unsigned)stats.messages_sent, demo.channels[0].name,
-        (unsigned)pusher_channel_references(client, demo.channels[0].handle));
+        (unsigned)pusher_channel_references(demo.client, demo.channels[0].handle));
 }
 
-/* The application's events, bound to each channel. */
+/* The protocol's news. */
+static void on_news(struct channel *channel, const pusher_event *event)
+{
+    unsigned here = (unsigned)pusher_member_count(demo.client, event->channel);
+    if (strcmp(event->name, "pusher:subscription_succeeded") == 0) {
+        channel->joined++;
+        if (here > 0)
+            say("event", "%-23s %s, %u here", channel->name, event->name, here);
+        else
+            say("event", "%-23s %s", channel->name, event->name);
+        if (channel == &demo.channels[PRESENCE] && !demo.guest_came) pusher_connect(demo.guest);
+        tell_joined();
+    } else if (event->member != NULL) {
+        if (strcmp(event->name, "pusher:member_added") == 0)
+            demo.guest_came = true;
+        else
+            demo.guest_went = true;
+        say("event", "%-23s %s %s, %u here", channel->name, event->name, event->member->id, here);
+    } else {
+        say("event", "%-23s %s %.100s", channel->name, event->name, event->data);
+    }
+}
+
+/* All events of a channel. */
 static void on_event(pusher_client *client, const pusher_event *event, void *user_data)
 {
     struct channel *channel = (struct channel *)user_data;
     uint64_t now_ms = since_start_ms();
     (void)client;
-    if (strncmp(event->name, "pusher:", 7) == 0) return;
+    if (strncmp(event->name, "pusher:", 7) == 0) {
+        on_news(channel, event);
+        return;
+    }
     demo.events++;
+    channel->events++;
+    if (event->user_id != NULL) { /* a client event, and the server says whose */
+        demo.guest_waved = true;
+        say("event", "%-23s %s %.60s  from %s", channel->name, event->name, event->data,
+            event->user_id);
+        return;
+    }
     if (channel->shown_ms != 0 && now_ms < channel->shown_ms + SHOW_EVERY_MS) {
         channel->not_shown++;
         return;
     }
     if (channel->not_shown == 0) {
-        say("event", "%-8s %s %.60s", event->channel_name, event->name, event->data);
+        say("event", "%-23s %s %.60s", channel->name, event->name, event->data);
     } else {
-        say("event", "%-8s %s %.60s  (+%u not shown)", event->channel_name, event->name,
-            event->data, (unsigned)channel->not_shown);
+        say("event", "%-23s %s %.60s  (+%u not shown)", channel->name, event->name, event->data,
+            (unsigned)channel->not_shown);
     }
     channel->shown_ms = now_ms;
     channel->not_shown = 0;
+}
+
+/* The guest is in: he waves. Goes from client to client, by the server. */
+static void on_guest_joined(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    static const char wave[] = "{\"hello\":\"everybody\"}";
+    (void)user_data;
+    pusher_trigger(client, event->channel, "client-wave", wave, sizeof wave - 1);
 }
 
 /* ---- the run -------------------------------------------------------------------------------- */
@@ -267,7 +325,17 @@ static void poll_measured(void)
         demo.steady_events += demo.events - events;
         demo.steady_allocations += demo.allocations - allocations;
     }
+    if (demo.guest != NULL) pusher_poll(demo.guest, pusher_sockets_now_ms());
     fflush(stdout);
+}
+
+/* Not at the kill: what had arrived then was still to be read. */
+static void count_before(void)
+{
+    int i;
+    demo.events_before = demo.events;
+    for (i = 0; i < demo.channel_count; i++)
+        demo.channels[i].events_before = demo.channels[i].events;
 }
 
 /* What happens when. Returns false if the server does not start again. */
@@ -280,6 +348,7 @@ static bool play_script(const char *program, unsigned port)
         pusher_unsubscribe(demo.client, first->handle);
         say("note", "gave one reference to %s back, %u left, so the channel stays", first->name,
             (unsigned)pusher_channel_references(demo.client, first->handle));
+        if (demo.guest != NULL) pusher_disconnect(demo.guest);
     }
     if (program == NULL) return true;
     if (demo.step == 1 && now_ms >= KILL_MS) {
@@ -287,7 +356,7 @@ static bool play_script(const char *program, unsigned port)
         say("note", "killing the server");
         stop_server();
     } else if (demo.step == 2 && now_ms >= RESTART_MS) {
-        demo.events_before = demo.events; /* not at the kill: what had arrived was still to read */
+        count_before();
         say("note", "starting the server again on port %u", port);
         if (start_server(program, port) != port) return false;
         demo.step++;
@@ -415,6 +484,7 @@ static void catch_signals(void)
 
 static bool create_client(const struct arguments *args)
 {
+    pusher_pair user_id = {"user_id", "demo"};
     pusher_options options = {0};
     pusher_error error;
     options.host = args->host;
@@ -428,53 +498,94 @@ static bool create_client(const struct arguments *args)
     if (args->program != NULL) { /* a short film: the defaults are 1 s and 30 s */
         options.reconnect_base_ms = 300;
         options.reconnect_cap_ms = 1000;
+        snprintf(demo.endpoint, sizeof demo.endpoint, "http://127.0.0.1:%u/pusher/auth",
+                 args->port);
+        options.auth.endpoint = demo.endpoint;
+        options.auth.params = &user_id;
+        options.auth.param_count = 1;
     }
     demo.client = pusher_create(&options, &error);
     if (demo.client == NULL) fprintf(stderr, "demo: %s\n", error.message);
     return demo.client != NULL;
 }
 
+/* He is silent, and not measured. */
+static bool create_guest(const struct arguments *args)
+{
+    pusher_pair user_id = {"user_id", "guest"};
+    pusher_options options = {0};
+    pusher_channel lobby;
+    options.host = args->host;
+    options.port = args->port;
+    options.key = args->key;
+    options.auth.endpoint = demo.endpoint;
+    options.auth.params = &user_id;
+    options.auth.param_count = 1;
+    demo.guest = pusher_create(&options, NULL);
+    if (demo.guest == NULL) return false;
+    lobby = pusher_subscribe(demo.guest, channels_of_server[PRESENCE].name);
+    return pusher_bind(demo.guest, lobby, "pusher:subscription_succeeded", on_guest_joined, NULL)
+               .id != 0;
+}
+
 /* NULL if the run has shown what it is to show. */
 static const char *what_is_wrong(bool with_restart)
 {
     pusher_stats stats;
+    int i;
     pusher_get_stats(demo.client, &stats);
     if (stats.connections == 0) return "never connected";
     if (demo.refused) return "the server refused for good";
     if (demo.steady_allocations > 0) return "handling events allocated memory";
     if (!with_restart) return NULL; /* of somebody else's channel we cannot know */
     if (demo.step < STEPS) return "it ended before the server was back";
-    if (demo.events_before == 0) return "no events before the restart";
-    if (demo.events == demo.events_before) return "no events after the restart";
+    for (i = 0; i < demo.channel_count; i++) {
+        const struct channel *channel = &demo.channels[i];
+        if (channel->joined != 2) return "a channel was not joined twice, once after the restart";
+        if (channel->events_before == 0) return "a channel had no events before the restart";
+        if (channel->events == channel->events_before && i != PRESENCE)
+            return "a channel had no events after the restart";
+    }
+    if (!demo.guest_came || !demo.guest_waved || !demo.guest_went)
+        return "the guest was not seen to come, wave and go";
+    if (stats.dropped_decrypt > 0) return "encrypted events could not be opened";
     if (demo.steady_events == 0) return "no events in the steady state";
     return NULL;
 }
 
+static bool subscribe_all(const struct arguments *args)
+{
+    int i;
+    if (args->program == NULL) return subscribe(args->channel, 2);
+    for (i = 0; i < MAX_CHANNELS; i++) {
+        if (!subscribe(channels_of_server[i].name, channels_of_server[i].references)) return false;
+    }
+    return create_guest(args);
+}
+
 static bool run_demo(const struct arguments *args)
 {
-    const char *shortcoming;
-    if (!create_client(args)) return false;
+    const char *shortcoming = NULL;
+    bool ready = create_client(args);
     demo.start_us = now_us();
-    if (!subscribe(args->program != NULL ? "chat" : args->channel, 2) ||
-        (args->program != NULL && !subscribe("weather", 1))) {
-        pusher_destroy(demo.client);
-        return false;
+    ready = ready && subscribe_all(args);
+    if (ready) {
+        pusher_connect(demo.client);
+        say("note", "server %s port %u, key %s", args->host, args->port, args->key);
+        if (args->program == NULL)
+            say("note", "trigger an event on channel %s, and it appears here", args->channel);
+
+        run(args->program, args->port,
+            args->program != NULL ? END_MS : 1000u * (uint64_t)args->seconds);
+
+        pusher_disconnect(demo.client); /* a goodbye, sent by one more poll */
+        pusher_poll(demo.client, pusher_sockets_now_ms());
+        shortcoming = what_is_wrong(args->program != NULL);
+        print_summary(shortcoming);
     }
-    pusher_bind(demo.client, PUSHER_ALL, "pusher:subscription_succeeded", on_joined, NULL);
-    pusher_connect(demo.client);
-    say("note", "server %s port %u, key %s", args->host, args->port, args->key);
-    if (args->program == NULL)
-        say("note", "trigger an event on channel %s, and it appears here", args->channel);
-
-    run(args->program, args->port,
-        args->program != NULL ? END_MS : 1000u * (uint64_t)args->seconds);
-
-    pusher_disconnect(demo.client); /* a goodbye, sent by one more poll */
-    pusher_poll(demo.client, pusher_sockets_now_ms());
-    shortcoming = what_is_wrong(args->program != NULL);
-    print_summary(shortcoming);
+    pusher_destroy(demo.guest);
     pusher_destroy(demo.client);
-    return shortcoming == NULL;
+    return ready && shortcoming == NULL;
 }
 
 int main(int argc, char **argv)

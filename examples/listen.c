@@ -4,11 +4,14 @@
  *     cc -I. -o listen examples/listen.c -lwslay -lmbedcrypto -lpthread
  *     ./listen --host 127.0.0.1 --port 6001 --key app-key chat weather
  *     ./listen --key app-key chat | jq .data
+ *     ./listen --auth-endpoint http://127.0.0.1:6001/pusher/auth --user-id ann presence-lobby
+ *     ./listen --secret app-secret --trigger private-chat client-hi '{"n":1}' private-chat
  *
  * A line is {"channel":"chat","event":"message","data":...}. Data stands there as a JSON value
  * when the payload is JSON, as a string when it is not, and as null when there was none. What
  * happens to the connection is told on stderr. It reconnects for ever and ends cleanly on
- * Ctrl-C. Shows options, all the callbacks, PUSHER_ALL, sleeping between polls, and a clean end.
+ * Ctrl-C. Shows options, authorization by an endpoint or a secret, all the callbacks, PUSHER_ALL,
+ * client events, sleeping between polls, and a clean end.
  */
 #define PUSHER_IMPLEMENTATION
 #define PUSHER_SOCKETS
@@ -189,6 +192,35 @@ static void on_log(const char *message, void *user_data)
     fprintf(stderr, "log: %s\n", message);
 }
 
+/* ---- client events -------------------------------------------------------------------------- */
+
+#define MAX_TRIGGERS 16
+
+struct trigger {
+    const char *channel, *event, *json;
+    bool done;
+};
+
+static struct trigger triggers[MAX_TRIGGERS];
+static int trigger_count;
+
+/* A channel has been joined: what is to be sent there goes out now, and only the first time. */
+static void on_joined(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    int i;
+    (void)user_data;
+    for (i = 0; i < trigger_count; i++) {
+        struct trigger *t = &triggers[i];
+        if (t->done || strcmp(t->channel, event->channel_name) != 0) continue;
+        t->done = true;
+        if (pusher_trigger(client, event->channel, t->event, t->json, strlen(t->json)) == PUSHER_OK)
+            fprintf(stderr, "sent: %s on %s\n", t->event, t->channel);
+        else
+            fprintf(stderr, "not sent: %s on %s: %s\n", t->event, t->channel,
+                    pusher_last_error(client)->message);
+    }
+}
+
 /* ---- the program ---------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t stop_asked;
@@ -211,19 +243,31 @@ static void catch_signals(void)
 
 static void usage(FILE *out)
 {
-    fputs("usage: listen [options] CHANNEL...\n"
-          "Prints each event as one line of JSON until Ctrl-C; the connection's news on stderr.\n"
-          "\n"
-          "  --host H     the server's name or address     (127.0.0.1)\n"
-          "  --port P     its port                         (6001; with --cluster 80)\n"
-          "  --key K      the app's key                    (app-key)\n"
-          "  --cluster C  pusher.com's cluster instead of a host: eu, mt1 ...\n"
-          "  --keep       when refused for good, try again every 30 s instead of ending\n"
-          "  --verbose    tell each step of the connection\n"
-          "  --help       this text\n"
-          "\n"
-          "Exit status: 0 after Ctrl-C, 1 when refused for good, 2 on bad arguments.\n",
-          out);
+    fputs(
+        "usage: listen [options] CHANNEL...\n"
+        "Prints each event as one line of JSON until Ctrl-C; the connection's news on stderr.\n"
+        "\n"
+        "  --host H     the server's name or address     (127.0.0.1)\n"
+        "  --port P     its port                         (6001; with --cluster 80)\n"
+        "  --key K      the app's key                    (app-key)\n"
+        "  --cluster C  pusher.com's cluster instead of a host: eu, mt1 ...\n"
+        "  --keep       when refused for good, try again every 30 s instead of ending\n"
+        "  --verbose    tell each step of the connection\n"
+        "  --help       this text\n"
+        "\n"
+        "Private, presence and encrypted channels, and users, are authorized\n"
+        "  --auth-endpoint URL       by your backend, with a POST for each channel\n"
+        "  --user-auth-endpoint URL  the same for --signin\n"
+        "  --header \"Name: value\"    one more header of these requests; repeatable\n"
+        "  --secret S                or here, with the app's secret: for development\n"
+        "  --user-id ID              who this is: a form field user_id for the endpoints,\n"
+        "                            or what is signed with the secret\n"
+        "\n"
+        "  --signin                       sign in: the user's events and watchlist appear too\n"
+        "  --trigger CHANNEL EVENT JSON   send a client event once CHANNEL is joined; repeatable\n"
+        "\n"
+        "Exit status: 0 after Ctrl-C, 1 when refused for good, 2 on bad arguments.\n",
+        out);
 }
 
 static int bad_arguments(const char *what, const char *which)
@@ -232,50 +276,118 @@ static int bad_arguments(const char *what, const char *which)
     return 2;
 }
 
+#define MAX_HEADERS 16
+
+/* Options point into argv, and into here. */
+static struct {
+    pusher_pair headers[MAX_HEADERS], user_id;
+    char channel_data[256], signin_data[256];
+    const char *wanted_user;
+    bool keep, signin;
+} given;
+
+/* "Name: value", cut in two where it stands. */
+static bool add_header(pusher_options *options, char *text)
+{
+    char *colon = strchr(text, ':');
+    if (colon == NULL || options->auth.header_count == MAX_HEADERS) return false;
+    *colon++ = '\0';
+    colon += strspn(colon, " ");
+    given.headers[options->auth.header_count].name = text;
+    given.headers[options->auth.header_count++].value = colon;
+    options->auth.headers = given.headers;
+    return true;
+}
+
+/* A user's id is given to the endpoint as it is; with the secret it stands in JSON text. */
+static bool set_user(pusher_options *options)
+{
+    const char *id = given.wanted_user;
+    if (id == NULL) return true;
+    given.user_id.name = "user_id";
+    given.user_id.value = id;
+    options->auth.params = &given.user_id;
+    options->auth.param_count = 1;
+    if (options->auth.secret == NULL) return true;
+    if (strlen(id) > 128 || strpbrk(id, "\"\\") != NULL) return false;
+    snprintf(given.channel_data, sizeof given.channel_data, "{\"user_id\":\"%s\",\"user_info\":{}}",
+             id);
+    snprintf(given.signin_data, sizeof given.signin_data, "{\"id\":\"%s\"}", id);
+    options->auth.channel_data = given.channel_data;
+    options->auth.signin_data = given.signin_data;
+    return true;
+}
+
+/* An option with one value. False: it has complained. */
+static bool read_value(pusher_options *options, const char *name, char *value)
+{
+    const struct {
+        const char *name, **text;
+    } texts[] = {{"--host", &options->host},
+                 {"--key", &options->key},
+                 {"--cluster", &options->cluster},
+                 {"--auth-endpoint", &options->auth.endpoint},
+                 {"--user-auth-endpoint", &options->auth.user_endpoint},
+                 {"--secret", &options->auth.secret},
+                 {"--user-id", &given.wanted_user}};
+    size_t i;
+    char *end;
+    unsigned long port;
+    for (i = 0; i < sizeof texts / sizeof *texts && strcmp(name, texts[i].name) != 0; i++)
+        continue;
+    if (i == sizeof texts / sizeof *texts && strcmp(name, "--port") != 0 &&
+        strcmp(name, "--header") != 0)
+        return bad_arguments("there is no option ", name), false;
+    if (value == NULL) return bad_arguments("no value after ", name), false;
+    if (i < sizeof texts / sizeof *texts) {
+        *texts[i].text = value;
+    } else if (name[2] == 'h') {
+        if (!add_header(options, value))
+            return bad_arguments("not a header, or one too many: ", value), false;
+    } else {
+        port = strtoul(value, &end, 10);
+        if (!isdigit((unsigned char)*value) || *end != '\0' || port < 1 || port > 65535)
+            return bad_arguments("a port is a number from 1 to 65535, not ", value), false;
+        options->port = (uint32_t)port;
+    }
+    return true;
+}
+
 /* 0 to go on, else the exit status + 1. Channels are left at the front of argv. */
-static int read_arguments(int argc, char **argv, pusher_options *options, bool *keep, int *channels)
+static int read_arguments(int argc, char **argv, pusher_options *options, int *channels)
 {
     int i;
     for (i = 1; i < argc; i++) {
         const char *arg = argv[i];
-        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(arg, "--help") == 0) return usage(stdout), 1;
         if (strcmp(arg, "--keep") == 0)
-            *keep = true;
+            given.keep = true;
+        else if (strcmp(arg, "--signin") == 0)
+            given.signin = true;
         else if (strcmp(arg, "--verbose") == 0)
             options->logger.log_fn = on_log;
         else if (arg[0] != '-')
             argv[(*channels)++] = argv[i];
-        else if (strcmp(arg, "--host") != 0 && strcmp(arg, "--port") != 0 &&
-                 strcmp(arg, "--key") != 0 && strcmp(arg, "--cluster") != 0) {
-            return bad_arguments("there is no option ", arg) + 1;
-        } else if (value == NULL) {
-            return bad_arguments("no value after ", arg) + 1;
+        else if (strcmp(arg, "--trigger") == 0) {
+            if (argc - i < 4 || trigger_count == MAX_TRIGGERS)
+                return bad_arguments("--trigger has three values: CHANNEL EVENT JSON", "") + 1;
+            triggers[trigger_count].channel = argv[++i];
+            triggers[trigger_count].event = argv[++i];
+            triggers[trigger_count++].json = argv[++i];
         } else {
+            if (!read_value(options, arg, argv[i + 1])) return 2 + 1; /* argv ends with a NULL */
             i++;
-            if (arg[2] == 'h')
-                options->host = value;
-            else if (arg[2] == 'k')
-                options->key = value;
-            else if (arg[2] == 'c')
-                options->cluster = value;
-            else {
-                char *end;
-                unsigned long port = strtoul(value, &end, 10);
-                if (!isdigit((unsigned char)*value) || *end != '\0' || port < 1 || port > 65535)
-                    return bad_arguments("a port is a number from 1 to 65535, not ", value) + 1;
-                options->port = (uint32_t)port;
-            }
         }
     }
-    if (*channels == 0) return bad_arguments("no channel to listen to", "") + 1;
+    if (*channels == 0 && !given.signin) return bad_arguments("no channel to listen to", "") + 1;
     if (options->host == NULL && options->cluster == NULL) options->host = "127.0.0.1";
     if (options->port == 0 && options->host != NULL) options->port = 6001;
+    if (!set_user(options)) return bad_arguments("not a user's id: ", given.wanted_user) + 1;
     return 0;
 }
 
 /* Until a signal, a full disk, or a refusal for good. */
-static int listen_on(pusher_client *client, bool keep, const char *last_error)
+static int listen_on(pusher_client *client, const char *last_error)
 {
     uint64_t again_ms = 0; /* --keep: when to try after a refusal */
     while (!stop_asked) {
@@ -286,7 +398,7 @@ static int listen_on(pusher_client *client, bool keep, const char *last_error)
             return 1;
         }
         if (pusher_get_state(client) == PUSHER_FAILED) {
-            if (!keep) {
+            if (!given.keep) {
                 fprintf(stderr, "listen: refused for good: %s\n", last_error);
                 return 1;
             }
@@ -319,11 +431,23 @@ static void leave(pusher_client *client)
     }
 }
 
+/* All channels, and the user. False: pusher_last_error() says why. */
+static bool subscribe(pusher_client *client, char **names, int count)
+{
+    int i;
+    for (i = 0; i < count; i++) {
+        if (pusher_subscribe(client, names[i]).id == 0) return false;
+    }
+    /* Bound to all channels at once and not to each, every event appears exactly once. */
+    pusher_bind_all(client, PUSHER_ALL, on_event, NULL);
+    pusher_bind(client, PUSHER_ALL, "pusher:subscription_succeeded", on_joined, NULL);
+    return !given.signin || pusher_signin(client) == PUSHER_OK;
+}
+
 int main(int argc, char **argv)
 {
     char last_error[256] = "no reason given";
-    bool keep = false;
-    int i, status, channels = 0;
+    int status, channels = 0;
     pusher_error error;
     pusher_client *client;
     pusher_options options = {0};
@@ -333,25 +457,20 @@ int main(int argc, char **argv)
     options.error_fn = on_error;
     options.retry_fn = on_retry;
     options.user_data = last_error;
-    status = read_arguments(argc, argv, &options, &keep, &channels);
+    status = read_arguments(argc, argv, &options, &channels);
     if (status != 0) return status - 1;
 
     client = pusher_create(&options, &error);
     if (client == NULL) return bad_arguments(error.message, "");
-    for (i = 0; i < channels; i++) {
-        pusher_channel channel = pusher_subscribe(client, argv[i]);
-        if (channel.id == 0) {
-            status = bad_arguments(pusher_last_error(client)->message, "");
-            pusher_destroy(client);
-            return status;
-        }
+    if (!subscribe(client, argv, channels)) {
+        status = bad_arguments(pusher_last_error(client)->message, "");
+        pusher_destroy(client);
+        return status;
     }
-    /* Bound to all channels at once and not to each, every event appears exactly once. */
-    pusher_bind_all(client, PUSHER_ALL, on_event, NULL);
 
     catch_signals();
     pusher_connect(client);
-    status = listen_on(client, keep, last_error);
+    status = listen_on(client, last_error);
     if (pusher_get_state(client) != PUSHER_FAILED) leave(client);
     pusher_destroy(client);
     return status;

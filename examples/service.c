@@ -2,11 +2,12 @@
  * service.c - one connection for a whole program, behind a handful of functions.
  *
  *     cc -I. -o service examples/service.c -lwslay -lmbedcrypto -lpthread
- *     ./service [HOST [PORT [KEY [CHANNEL]]]]      default: 127.0.0.1 6001 app-key chat
+ *     ./service [HOST [PORT [KEY [CHANNEL [ENDPOINT]]]]]     default: 127.0.0.1 6001 app-key chat
  *
  * The first half is the service, to be taken and bent: nobody outside holds a client or a
  * handle, channels and events go by their names. The second half walks through all of it against
- * a server, prints each step, and exits with 1 when a step does not do what it says.
+ * a server, prints each step, and exits with 1 when a step does not do what it says. A private
+ * channel needs an ENDPOINT: http://127.0.0.1:6001/pusher/auth is the test server's own.
  */
 #define PUSHER_IMPLEMENTATION
 #define PUSHER_SOCKETS
@@ -42,17 +43,31 @@ static const char *service_error(void)
     return the_error;
 }
 
-static service_result service_init(const char *host, uint32_t port, const char *key,
-                                   pusher_state_fn state_fn, pusher_error_fn error_fn)
+typedef struct service_options {
+    const char *host, *key;
+    uint32_t port; /* default 6001 */
+    bool tls;
+    const char *endpoint;      /* asked about private channels; NULL: there are none     */
+    const char *authorization; /* of these requests: "Bearer TOKEN"; NULL: no such header */
+    pusher_state_fn state_fn;
+    pusher_error_fn error_fn;
+} service_options;
+
+static service_result service_init(const service_options *wanted)
 {
+    pusher_pair header = {"Authorization", wanted->authorization};
     pusher_options options = {0};
     pusher_error error;
     if (the_client != NULL) return SERVICE_ALREADY_INITIALIZED;
-    options.host = host;
-    options.port = port;
-    options.key = key;
-    options.state_fn = state_fn;
-    options.error_fn = error_fn;
+    options.host = wanted->host;
+    options.port = wanted->port != 0 ? wanted->port : 6001;
+    options.tls.mode = wanted->tls ? PUSHER_TLS_ON : PUSHER_TLS_OFF;
+    options.key = wanted->key;
+    options.auth.endpoint = wanted->endpoint;
+    options.auth.headers = &header; /* copied, like all of this */
+    options.auth.header_count = wanted->authorization != NULL ? 1 : 0;
+    options.state_fn = wanted->state_fn;
+    options.error_fn = wanted->error_fn;
     the_client = pusher_create(&options, &error);
     if (the_client == NULL) {
         the_error = error.message; /* a constant: nothing to copy */
@@ -206,9 +221,9 @@ static uint64_t messages_sent(void)
 
 #define JOINED "pusher:subscription_succeeded" /* the one event every server sends */
 
-static void walk(const char *host, uint32_t port, const char *key, const char *name)
+static void walk(const service_options *options, const char *name)
 {
-    uint32_t joined = 0, unbound = 0, joined_again = 0, joined_anew = 0;
+    uint32_t joined = 0, unbound = 0, joined_again = 0, joined_private = 0, joined_anew = 0;
     uint64_t sent;
 
     puts("before it is initialised");
@@ -217,10 +232,9 @@ static void walk(const char *host, uint32_t port, const char *key, const char *n
     check_result(service_bind(name, JOINED, count_event, &joined), SERVICE_NOT_INITIALIZED, "bind");
 
     puts("initialise once");
-    check_result(service_init(host, port, key, on_state, on_error), SERVICE_OK, "init");
+    check_result(service_init(options), SERVICE_OK, "init");
     if (failures > 0) return; /* nothing below can work */
-    check_result(service_init(host, port, key, on_state, on_error), SERVICE_ALREADY_INITIALIZED,
-                 "init a second time");
+    check_result(service_init(options), SERVICE_ALREADY_INITIALIZED, "init a second time");
     check_result(service_bind(name, JOINED, count_event, &joined), SERVICE_NOT_SUBSCRIBED,
                  "bind on a channel that is not subscribed");
     check_result(service_unbind(name, NULL, NULL), SERVICE_OK, "unbind what is not there");
@@ -260,9 +274,20 @@ static void walk(const char *host, uint32_t port, const char *key, const char *n
     check(wait_for(&joined_again, 1), "the server acknowledges");
     check(joined == 1, "the binding of the former subscription has gone");
 
+    if (options->endpoint != NULL) {
+        puts("a private channel");
+        check_result(service_subscribe("private-walk"), SERVICE_OK, "subscribe");
+        check_result(service_bind("private-walk", JOINED, count_event, &joined_private), SERVICE_OK,
+                     "bind");
+        check(wait_for(&joined_private, 1), "the endpoint says yes, and the server acknowledges");
+        check(messages_sent() == 4, "one more message has been sent");
+        check_result(service_unsubscribe("private-walk"), SERVICE_OK, "unsubscribe");
+        run_for(100);
+    }
+
     puts("disconnect");
     sent = messages_sent();
-    check(sent == 3, "three messages have been sent in all");
+    check(sent == (options->endpoint != NULL ? 5 : 3), "nothing else has been sent");
     service_disconnect();
     check(service_connection_state() == PUSHER_DISCONNECTED, "the state is disconnected");
     check_result(service_subscribe(name), SERVICE_NOT_INITIALIZED, "subscribe");
@@ -270,7 +295,7 @@ static void walk(const char *host, uint32_t port, const char *key, const char *n
     check(true, "disconnect a second time is harmless");
 
     puts("initialise again");
-    check_result(service_init(host, port, key, on_state, on_error), SERVICE_OK, "init");
+    check_result(service_init(options), SERVICE_OK, "init");
     check_result(service_subscribe(name), SERVICE_OK, "subscribe");
     check_result(service_bind(name, JOINED, count_event, &joined_anew), SERVICE_OK, "bind");
     check(wait_for(&joined_anew, 1), "the server acknowledges");
@@ -279,8 +304,15 @@ static void walk(const char *host, uint32_t port, const char *key, const char *n
 
 int main(int argc, char **argv)
 {
-    walk(argc > 1 ? argv[1] : "127.0.0.1", argc > 2 ? (uint32_t)atoi(argv[2]) : 6001,
-         argc > 3 ? argv[3] : "app-key", argc > 4 ? argv[4] : "chat");
+    service_options options = {0};
+    options.host = argc > 1 ? argv[1] : "127.0.0.1";
+    options.port = argc > 2 ? (uint32_t)atoi(argv[2]) : 6001;
+    options.key = argc > 3 ? argv[3] : "app-key";
+    options.endpoint = argc > 5 ? argv[5] : NULL;
+    options.authorization = "Bearer a-token-of-this-program";
+    options.state_fn = on_state;
+    options.error_fn = on_error;
+    walk(&options, argc > 4 ? argv[4] : "chat");
     if (failures > 0)
         printf("WRONG: %d of the steps did not do what they say\n", failures);
     else

@@ -85,8 +85,14 @@ static inline void fake_bytes_free(fake_bytes *bytes)
 static inline uint64_t fake_hash(uint64_t hash, const void *data, size_t len)
 {
     const unsigned char *byte = (const unsigned char *)data;
+    uint64_t word;
     if (hash == 0)
         hash = 1469598103934665603u;
+    for (; len >= sizeof word; len -= sizeof word, byte += sizeof word) {
+        memcpy(&word, byte, sizeof word);
+        hash = (hash ^ word) * 1099511628211u;
+        hash ^= hash >> 32;
+    }
     for (size_t i = 0; i < len; i++)
         hash = (hash ^ byte[i]) * 1099511628211u;
     return hash;
@@ -187,6 +193,7 @@ typedef struct fake_stream {
     int connect_result;       /* what ready_fn will say: 1, PUSHER_IO_WANT_WRITE, _ERROR ...      */
     fake_bytes to_client;     /* what the server has said                                         */
     size_t taken;             /* how much of it the client has read                               */
+    uint64_t cut_waited;      /* bit i: at cut i there was nothing once                           */
     int end;                  /* what recv says after that: WANT_READ, EOF or ERROR               */
     int send_result;          /* 1: takes bytes; PUSHER_IO_WANT_WRITE, _ERROR                     */
     fake_bytes from_client;
@@ -200,6 +207,8 @@ typedef struct fake_stream {
     const void *repeat_at;    /* after WANT on send: what has to come again                       */
     size_t repeat_len;
     uint64_t repeat_hash;
+    bool http;                /* to auth....: an authorization endpoint                          */
+    uint32_t requests;        /* it has had                                                       */
 } fake_stream;
 
 typedef enum fake_kind {
@@ -260,10 +269,9 @@ struct fake {
     uint64_t chunk_seed;           /* not 0: a random number of bytes up to that                  */
     uint32_t recv_block, send_block; /* every n-th call would block; 0 = never, 1 = always        */
     uint64_t recv_calls, send_calls; /* for these                                                 */
-    const size_t *cuts;            /* a recv ends at these offsets of the stream, ascending       */
+    const size_t *cuts;            /* a recv ends at these offsets of each stream, ascending      */
     size_t cut_count;
     bool cuts_wait;                /* and the next one finds nothing                              */
-    uint64_t cut_waited;           /* bit i: it has found nothing at cut i                        */
     size_t send_cut;               /* a send ends at this offset; 0 = none                        */
     uint64_t poll_received, poll_sent;       /* in the present poll                               */
     uint64_t poll_received_max, poll_sent_max; /* in any poll                                     */
@@ -280,6 +288,9 @@ struct fake {
 
     void (*serve)(fake *f, fake_stream *stream, const fake_message *message); /* NULL message: the
                                       request is here                                             */
+    void (*endpoint)(fake *f, fake_stream *stream, const char *head, const char *body); /* answers
+                                      a whole POST with fake_answer(), or does not                */
+    uint32_t posts;                /* POSTs heard                                                 */
     const fake_step *script;
     size_t script_len, script_at;
     uint64_t script_since;
@@ -294,6 +305,7 @@ struct fake {
     uint32_t events, errors, retries, state_changes;
     pusher_error last_error;       /* message and channel_name are copies                         */
     char last_message[512], last_channel[256];
+    char last_data[512];           /* of the last event given to fake_event_fn                    */
     uint32_t last_delay, last_attempt;
     char states[1024];             /* the state names in order, each with a space after it        */
     fake_bytes trace;              /* what the callbacks were told                                */
@@ -325,6 +337,35 @@ static inline void fake_note(fake_bytes *trace, const char *format, ...)
         fake_bytes_add(trace, line, (size_t)len < sizeof line ? (size_t)len : sizeof line - 1);
 }
 
+/* The parts of a line that is written a million times: no printf. */
+static inline void fake_add(fake_bytes *bytes, const char *text, size_t max)
+{
+    size_t len = strlen(text);
+    fake_bytes_add(bytes, text, len < max ? len : max);
+}
+
+/* At least so many digits, and what comes after them. */
+static inline void fake_add_uint(fake_bytes *bytes, uint64_t number, unsigned base, size_t digits,
+                                 char after)
+{
+    char text[72];
+    size_t at = sizeof text;
+    text[--at] = after;
+    for (; number > 0 || digits > 0; number /= base) {
+        text[--at] = "0123456789abcdef"[number % base];
+        digits -= digits > 0;
+    }
+    fake_bytes_add(bytes, text + at, sizeof text - at);
+}
+
+static inline void fake_copy(char *to, size_t size, const char *from)
+{
+    size_t len = strlen(from);
+    len = len < size ? len : size - 1;
+    memcpy(to, from, len);
+    to[len] = '\0';
+}
+
 static inline uint64_t fake_trace_hash(const fake *f)
 {
     uint64_t hash = fake_hash(0, f->trace.at ? f->trace.at : "", f->trace.len);
@@ -333,9 +374,13 @@ static inline uint64_t fake_trace_hash(const fake *f)
 
 /* ---- what the server says ------------------------------------------------------------------- */
 
+/* The latest to the server itself. */
 static inline fake_stream *fake_latest(fake *f)
 {
-    return f->stream_count ? f->streams[f->stream_count - 1] : NULL;
+    for (uint32_t i = f->stream_count; i > 0; i--)
+        if (!f->streams[i - 1]->http)
+            return f->streams[i - 1];
+    return NULL;
 }
 
 static inline fake_stream *fake_the_stream(fake *f)
@@ -447,13 +492,13 @@ static inline void fake_accept_key(const fake_stream *stream, char *out)
 
 static inline void fake_accept_on(fake_stream *stream)
 {
-    char key[32], head[200];
+    char key[32];
     fake_accept_key(stream, key);
-    int len = snprintf(head, sizeof head,
-                       "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                       "Connection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n",
-                       key);
-    fake_bytes_add(&stream->to_client, head, (size_t)len);
+    fake_add(&stream->to_client,
+             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+             "Connection: Upgrade\r\nSec-WebSocket-Accept: ", SIZE_MAX);
+    fake_add(&stream->to_client, key, SIZE_MAX);
+    fake_add(&stream->to_client, "\r\n\r\n", SIZE_MAX);
     stream->answered = true;
 }
 
@@ -466,6 +511,17 @@ static inline void fake_accept(fake *f)
 }
 
 /* ---- what the client says ------------------------------------------------------------------- */
+
+/* Whether the client has read a ping with this payload. */
+static inline bool fake_has_pinged(const fake_stream *stream, const char *payload, size_t len)
+{
+    const char *all = stream->to_client.at;
+    for (size_t i = 0; i + 2 + len <= stream->taken; i++)
+        if (all[i] == (char)0x89 && (size_t)all[i + 1] == len &&
+            memcmp(all + i + 2, payload, len) == 0)
+            return true;
+    return false;
+}
 
 static inline void fake_hear(fake *f, fake_stream *stream, unsigned opcode, char *payload,
                              size_t len)
@@ -492,10 +548,15 @@ static inline void fake_hear(fake *f, fake_stream *stream, unsigned opcode, char
     message->text[message->len] = '\0';
     if (opcode == 8)
         stream->close_heard = true;
+    if (opcode == 10 && !fake_has_pinged(stream, message->text, len))
+        fake_violate(f, "a pong that answers no ping: \"%.125s\"", message->text);
     if (opcode == 8)
         fake_note(&f->sent_trace, "close %d %s\n", message->code, message->text);
-    else if (opcode != 10 && strcmp(message->text, FAKE_PONG) != 0)
-        fake_note(&f->sent_trace, "%u %.300s\n", opcode, message->text);
+    else if (opcode != 10 && strcmp(message->text, FAKE_PONG) != 0) {
+        fake_add_uint(&f->sent_trace, opcode, 10, 1, ' ');
+        fake_add(&f->sent_trace, message->text, 300);
+        fake_add(&f->sent_trace, "\n", 1);
+    }
     if (f->serve)
         f->serve(f, stream, message);
 }
@@ -557,8 +618,57 @@ static inline bool fake_parse_frame(fake *f, fake_stream *stream)
     return true;
 }
 
+/* An answer of the endpoint: status, and a body as JSON. */
+static inline void fake_answer(fake_stream *stream, int status, const char *body)
+{
+    char head[200];
+    int len = snprintf(head, sizeof head,
+                       "HTTP/1.1 %d Whatever\r\nContent-Type: application/json\r\n"
+                       "Content-Length: %u\r\n\r\n",
+                       status, (unsigned)strlen(body));
+    fake_bytes_add(&stream->to_client, head, (size_t)len);
+    fake_bytes_add(&stream->to_client, body, strlen(body));
+}
+
+static inline void fake_parse_post(fake *f, fake_stream *stream)
+{
+    for (;;) {
+        const char *head = stream->from_client.at + stream->parsed;
+        const char *end = stream->from_client.len > stream->parsed ? strstr(head, "\r\n\r\n") : NULL;
+        const char *length = end ? strstr(head, "Content-Length: ") : NULL;
+        if (!end)
+            return;
+        if (!length || length > end || strncmp(head, "POST ", 5) != 0) {
+            fake_violate(f, "not a POST with a Content-Length: %.60s", head);
+            return;
+        }
+        size_t len = strtoul(length + 16, NULL, 10);
+        if (stream->from_client.len - (size_t)(end + 4 - stream->from_client.at) < len)
+            return;
+        char *copy = (char *)malloc((size_t)(end - head) + len + 2);
+        if (!copy)
+            abort();
+        memcpy(copy, head, (size_t)(end - head));
+        copy[end - head] = '\0';
+        char *body = copy + (end - head) + 1;
+        memcpy(body, end + 4, len);
+        body[len] = '\0';
+        stream->parsed += (size_t)(end - head) + 4 + len;
+        stream->requests++;
+        f->posts++;
+        fake_note(&f->sent_trace, "POST %s\n", body);
+        if (f->endpoint)
+            f->endpoint(f, stream, copy, body);
+        free(copy);
+    }
+}
+
 static inline void fake_parse(fake *f, fake_stream *stream)
 {
+    if (stream->http) {
+        fake_parse_post(f, stream);
+        return;
+    }
     if (!stream->upgrade_asked) {
         const char *end = strstr(stream->from_client.at, "\r\n\r\n");
         if (!end)
@@ -692,7 +802,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     if (!f->in_poll)
         fake_violate(f, "open outside pusher_poll()");
     for (uint32_t i = 0; i < f->stream_count; i++)
-        if (!f->streams[i]->closed)
+        if (!f->streams[i]->closed && f->streams[i]->http == (strncmp(host, "auth.", 5) == 0))
             fake_violate(f, "open while another stream is open");
     if (fake_fails(f, FAKE_OPEN) || f->open_fails)
         return NULL;
@@ -707,6 +817,7 @@ static inline void *fake_open(const char *host, uint16_t port, void *user_data)
     stream->number = f->stream_count;
     snprintf(stream->host, sizeof stream->host, "%s", host);
     stream->port = port;
+    stream->http = strncmp(host, "auth.", 5) == 0;
     stream->connect_result = f->connect_result ? f->connect_result : 1;
     stream->end = PUSHER_IO_WANT_READ;
     stream->send_result = 1;
@@ -743,11 +854,11 @@ static inline size_t fake_chunk(fake *f, size_t len, size_t max)
 }
 
 /* Shortens a recv that would cross a cut; 0 = at a cut, and nothing there for now. */
-static inline size_t fake_cut(fake *f, const fake_stream *stream, size_t len)
+static inline size_t fake_cut(const fake *f, fake_stream *stream, size_t len)
 {
     for (size_t i = 0; i < f->cut_count; i++) {
-        if (f->cuts_wait && f->cuts[i] == stream->taken && !(f->cut_waited >> i & 1)) {
-            f->cut_waited |= (uint64_t)1 << i;
+        if (f->cuts_wait && f->cuts[i] == stream->taken && !(stream->cut_waited >> i & 1)) {
+            stream->cut_waited |= (uint64_t)1 << i;
             return 0;
         }
         if (f->cuts[i] > stream->taken && f->cuts[i] - stream->taken < len)
@@ -891,9 +1002,15 @@ static inline void fake_state_fn(pusher_client *client, pusher_state now, pusher
         fake_violate(f, "state_fn without a change");
     if (pusher_get_state(client) != now)
         fake_violate(f, "state_fn does not say the present state");
-    if (len + 16 < sizeof f->states)
-        snprintf(f->states + len, sizeof f->states - len, "%s ", pusher_state_name(now));
-    fake_note(&f->trace, "state %s -> %s\n", pusher_state_name(before), pusher_state_name(now));
+    if (len + 16 < sizeof f->states) {
+        fake_copy(f->states + len, 15, pusher_state_name(now));
+        memcpy(f->states + strlen(f->states), " ", 2);
+    }
+    fake_add(&f->trace, "state ", SIZE_MAX);
+    fake_add(&f->trace, pusher_state_name(before), SIZE_MAX);
+    fake_add(&f->trace, " -> ", SIZE_MAX);
+    fake_add(&f->trace, pusher_state_name(now), SIZE_MAX);
+    fake_add(&f->trace, "\n", SIZE_MAX);
     f->state_changes++;
     if (f->on_state)
         f->on_state(f, now, before);
@@ -909,9 +1026,9 @@ static inline void fake_error_fn(pusher_client *client, const pusher_error *erro
         fake_violate(f, "an error that is none");
     f->errors++;
     f->last_error = *error;
-    snprintf(f->last_message, sizeof f->last_message, "%s", error->message ? error->message : "");
-    snprintf(f->last_channel, sizeof f->last_channel, "%s",
-             error->channel_name ? error->channel_name : "");
+    fake_copy(f->last_message, sizeof f->last_message, error->message ? error->message : "");
+    fake_copy(f->last_channel, sizeof f->last_channel,
+              error->channel_name ? error->channel_name : "");
     f->last_error.message = f->last_message;
     f->last_error.channel_name = error->channel_name ? f->last_channel : NULL;
     fake_note(&f->trace, "error %s %d [%s] %s\n", pusher_result_name(error->code),
@@ -946,11 +1063,26 @@ static inline void fake_event_fn(pusher_client *client, const pusher_event *even
     if (event->data[event->data_len] != '\0')
         fake_violate(f, "event data without NUL");
     f->events++;
-    fake_note(&f->trace, "event [%s] %.200s %c %u %016" PRIx64 " %u %016" PRIx64 " %s\n",
-              event->channel_name, event->name, event->data_was_string ? 's' : '-',
-              (unsigned)event->data_len, fake_hash(0, event->data, event->data_len),
-              (unsigned)event->raw_len, fake_hash(0, event->raw, event->raw_len),
-              event->user_id ? event->user_id : "-");
+    f->last_data[0] = '\0';
+    strncat(f->last_data, event->data, sizeof f->last_data - 1);
+    fake_add(&f->trace, "event [", SIZE_MAX);
+    fake_add(&f->trace, event->channel_name, 200);
+    fake_add(&f->trace, "] ", SIZE_MAX);
+    fake_add(&f->trace, event->name, 200);
+    fake_add(&f->trace, event->data_was_string ? " s " : " - ", SIZE_MAX);
+    fake_add_uint(&f->trace, event->data_len, 10, 1, ' ');
+    fake_add_uint(&f->trace, fake_hash(0, event->data, event->data_len), 16, 16, ' ');
+    fake_add_uint(&f->trace, event->raw_len, 10, 1, ' ');
+    fake_add_uint(&f->trace, fake_hash(0, event->raw, event->raw_len), 16, 16, ' ');
+    fake_add(&f->trace, event->user_id ? event->user_id : "-", SIZE_MAX);
+    if (event->from_cache)
+        fake_add(&f->trace, " cached", SIZE_MAX);
+    if (event->member) {
+        fake_add(&f->trace, " member ", SIZE_MAX);
+        fake_add(&f->trace, event->member->id, 200);
+        fake_add(&f->trace, event->member->info, 200);
+    }
+    fake_add(&f->trace, "\n", SIZE_MAX);
     if (f->on_event)
         f->on_event(f, event);
 }
@@ -989,6 +1121,38 @@ static inline pusher_options fake_options(fake *f)
     options.user_data = f;
     return options;
 }
+
+/* The key of PROTOCOL.md's example: SHA-256 of "private-encrypted-test" and the bytes 0 to 31. */
+#define FAKE_SHARED_SECRET "5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc="
+#define FAKE_AUTH "\"auth\":\"app-key:sig\""
+
+/* An application's endpoint that lets everybody in, as user "me". */
+static inline void fake_auth_fn(pusher_client *client, const pusher_auth_request *requests,
+                                uint32_t count, void *user_data)
+{
+    fake_in_callback((fake *)user_data, "auth.request_fn");
+    for (uint32_t i = 0; i < count; i++) {
+        pusher_kind kind = pusher_channel_kind(requests[i].channel_name);
+        const char *body = "{" FAKE_AUTH "}";
+        if (kind >= PUSHER_KIND_PRESENCE)
+            body = "{" FAKE_AUTH ",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\"}";
+        if (kind >= PUSHER_KIND_ENCRYPTED)
+            body = "{" FAKE_AUTH ",\"shared_secret\":\"" FAKE_SHARED_SECRET "\"}";
+        if (requests[i].kind == PUSHER_AUTH_USER)
+            body = "{" FAKE_AUTH ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"}";
+        (void)pusher_auth_accept(client, requests[i].ticket, body, strlen(body));
+    }
+}
+
+static inline void fake_authorize(fake *f, pusher_options *options)
+{
+    options->auth.request_fn = fake_auth_fn;
+    options->auth.user_data = f;
+}
+
+/* A client whose channels are all authorized. */
+#define FAKE_SUBSCRIBE_AUTH(name)                                                                  \
+    "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"" name "\"," FAKE_AUTH "}}"
 
 static inline int fake_poll(fake *f)
 {
@@ -1063,7 +1227,9 @@ static inline void fake_sleep(fake *f, uint64_t ms)
 /* For f.serve: a server that lets everybody in. */
 static inline void fake_serve(fake *f, fake_stream *stream, const fake_message *message)
 {
-    char name[256], reply[400];
+    static const char start[] = "{\"event\":\"pusher_internal:subscription_succeeded\","
+                                "\"data\":\"{}\",\"channel\":\"";
+    char reply[400];
     const char *at;
     (void)f;
     if (!message) {
@@ -1080,13 +1246,12 @@ static inline void fake_serve(fake *f, fake_stream *stream, const fake_message *
     } else if (message->kind == FAKE_HEARD_TEXT &&
                strncmp(message->text, "{\"event\":\"pusher:subscribe\"", 27) == 0 &&
                (at = strstr(message->text, "\"channel\":\"")) != NULL) {
-        snprintf(name, sizeof name, "%s", at + 11);
-        name[strcspn(name, "\"")] = '\0';
-        int len = snprintf(reply, sizeof reply,
-                           "{\"event\":\"pusher_internal:subscription_succeeded\","
-                           "\"data\":\"{}\",\"channel\":\"%s\"}",
-                           name);
-        fake_frame_to(&stream->to_client, 0x81, reply, (size_t)len);
+        size_t len = strcspn(at + 11, "\"");
+        len = len < 255 ? len : 255;
+        memcpy(reply, start, sizeof start - 1);
+        memcpy(reply + sizeof start - 1, at + 11, len);
+        memcpy(reply + sizeof start - 1 + len, "\"}", 2);
+        fake_frame_to(&stream->to_client, 0x81, reply, sizeof start + 1 + len);
     }
 }
 

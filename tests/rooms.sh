@@ -23,7 +23,7 @@ ws|env codec http|wslay
 proto|env json|
 sockets|env|system memory hooks
 tls|env|mbedtls hooks
-auth|env codec http proto|
+auth|env codec json http proto|
 client|env codec json table bind member http ws proto sockets tls auth|hooks
 api|client|
 '
@@ -37,10 +37,10 @@ memory|(malloc|calloc|realloc|free|aligned_alloc|strdup|alloca)\(|the C allocato
 hooks|(open|ready|recv|send|close|fd)_fn|a transport hook
 system|(socket|connect|bind|listen|accept|recv|recvfrom|recvmsg|send|sendto|sendmsg|poll|select|setsockopt|getsockopt|getsockname|getpeername|shutdown|fcntl|ioctl|ioctlsocket|closesocket|close|open|read|write)\(|a system call
 system|(getaddrinfo|freeaddrinfo|getnameinfo|gethostbyname|gai_strerror|inet_pton|inet_ntop|htons|ntohs)\(|the resolver
-system|(clock_gettime|gettimeofday|time|clock|localtime|gmtime|nanosleep|usleep|sleep)\(|a clock
-system|(getrandom|getentropy|arc4random|arc4random_buf|rand|srand|random|srandom)\(|a random source
-system|(pthread_[a-z_]*|CreateThread|_beginthreadex)|a thread
-system|(errno|sockaddr|sockaddr_[a-z0-9]*|pollfd|addrinfo|timespec|timeval|SOCKET|WSA[A-Za-z]*)|the operating system
+system|(clock_gettime|gettimeofday|time|clock|localtime|gmtime|nanosleep|usleep|sleep|Sleep|QueryPerformance[A-Z][a-z]*|GetTickCount64)\(|a clock
+system|(getrandom|getentropy|arc4random|arc4random_buf|rand|srand|random|srandom|BCryptGenRandom)\(|a random source
+system|(pthread_[a-z_]*|CreateThread|_beginthreadex|[A-Z][a-z]*CriticalSection)|a thread
+system|(errno|sockaddr|sockaddr_[a-z0-9]*|pollfd|addrinfo|timespec|timeval|SOCKET|WSA[A-Za-z]*|CRITICAL_SECTION|HANDLE|fd_set)|the operating system
 system|(fopen|fputs|puts|putchar|perror|getenv|exit|signal)\(|the operating system
 system|(stdin|stdout|stderr|FILE)|standard input and output
 '

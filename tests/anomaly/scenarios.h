@@ -12,7 +12,6 @@ typedef struct scenario {
     const char *name;
     void (*play)(fake *f);
     void (*limit)(pusher_options *options); /* may be NULL                                        */
-    bool two_cuts;           /* short enough to be replayed with every two cuts                   */
 } scenario;
 
 /* What a scenario may need besides the fake; f->extra points to it. */
@@ -22,6 +21,8 @@ typedef struct stage {
     bool silent;             /* the server does not answer                                        */
     int status;              /* HTTP status to refuse with; 0 = accept                            */
     const char *refuse;      /* this channel is refused                                           */
+    uint32_t answer_every;   /* only every n-th subscription is answered; 0 = each one            */
+    uint32_t asked;          /* for that                                                          */
 } stage;
 
 static inline stage *stage_of(fake *f)
@@ -63,6 +64,9 @@ static inline void scenario_serve(fake *f, fake_stream *stream, const fake_messa
         fake_frame_to(&stream->to_client, 0x81, text, (size_t)len);
         return;
     }
+    if (message && st->answer_every && strstr(message->text, "pusher:subscribe") &&
+        ++st->asked % st->answer_every != 0)
+        return;
     fake_serve(f, stream, message);
 }
 
@@ -141,18 +145,21 @@ static inline void scenario_unsubscribe(fake *f, const char *name)
         pusher_unsubscribe(f->client, pusher_find_channel(f->client, name));
 }
 
-/* Connect and wait, but not for ever. */
+/* Connect and wait, but not for ever: in short steps, or to the next thing that falls due. */
 static inline void scenario_connect(fake *f, uint64_t at_most_ms)
 {
-    uint64_t end = f->now + at_most_ms;
+    uint64_t end = f->now + at_most_ms, next;
     if (!f->client)
         return;
     if (pusher_connect(f->client) != PUSHER_OK)
         fake_violate(f, "connect failed");
     fake_live(f, 0);
     while (f->client && f->now < end && pusher_get_state(f->client) != PUSHER_CONNECTED &&
-           pusher_get_state(f->client) != PUSHER_FAILED)
-        fake_live(f, 200);
+           pusher_get_state(f->client) != PUSHER_FAILED) {
+        next = pusher_next_poll_ms(f->client);
+        next = next < end ? next : end;
+        fake_live(f, next > f->now + 200 ? next - f->now : 200);
+    }
 }
 
 /* ---- scenarios ---- */
@@ -193,7 +200,7 @@ static inline void play_events(fake *f)
     scenario_subscribe(f, "chat");
     scenario_subscribe(f, "room");
     fake_live(f, 10);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 2; i++) {
         scenario_news(f, "chat");
         scenario_news(f, "room");
     }
@@ -363,15 +370,17 @@ static inline void limit_times(pusher_options *options)
     options->reconnect_base_ms = 100;
 }
 
+/* What waits to be sent fills the place for it and the poll's budget several times over. */
 static inline void play_many_channels(fake *f)
 {
-    for (int i = 0; i < 60; i++) {
+    stage_of(f)->answer_every = 5;
+    for (int i = 0; i < 24; i++) {
         char name[32];
         snprintf(name, sizeof name, "channel-%d", i);
         scenario_subscribe(f, name);
     }
     scenario_connect(f, 40000);
-    for (int i = 0; i < 60; i += 3) {
+    for (int i = 0; i < 24; i += 3) {
         char name[32];
         snprintf(name, sizeof name, "channel-%d", i);
         scenario_unsubscribe(f, name);
@@ -391,26 +400,56 @@ static inline void limit_sizes(pusher_options *options)
     options->max_poll_bytes = 512;
 }
 
+/* An event with len bytes of data made of filler. last: so many of the message's bytes come in a
+   frame of their own; 0 = none. */
+static inline void scenario_long(fake *f, const char *filler, size_t len, size_t last)
+{
+    fake_bytes text;
+    char many[256];
+    size_t piece = strlen(filler), many_len = 0;
+    fake_stream *stream = scenario_stream(f);
+    if (!stream)
+        return;
+    memset(&text, 0, sizeof text);
+    fake_note(&text, "{\"event\":\"big\",\"channel\":\"chat\",\"data\":\"");
+    while (many_len + piece <= sizeof many) {
+        memcpy(many + many_len, filler, piece);
+        many_len += piece;
+    }
+    for (len -= len % piece; len > 0; len -= many_len < len ? many_len : len)
+        fake_bytes_add(&text, many, many_len < len ? many_len : len);
+    fake_note(&text, "\"}");
+    fake_frame_to(&stream->to_client, last ? 0x01 : 0x81, text.at, text.len - last);
+    if (last)
+        fake_frame_to(&stream->to_client, 0x80, text.at + text.len - last, last);
+    fake_bytes_free(&text);
+    fake_live(f, 1);
+}
+
+static inline void scenario_expect_long(fake *f)
+{
+    pusher_channel channel = scenario_subscribe(f, "chat");
+    if (f->client)
+        pusher_bind(f->client, channel, "big", fake_event_fn, f);
+    scenario_connect(f, 40000);
+}
+
+/* A length of two bytes, and a message over what is read in one poll; all kinds of text in them. */
 static inline void play_big(fake *f)
 {
-    static char text[5100];
-    scenario_subscribe(f, "chat");
-    scenario_connect(f, 40000);
-    static const size_t lengths[] = { 100, 1400, 5000 };
-    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
-        size_t len = lengths[i];
-        fake_stream *stream = scenario_stream(f);
-        memset(text, 'b', len);
-        int n = snprintf(text, 60, "{\"event\":\"big\",\"channel\":\"chat\",\"data\":\"");
-        text[n] = 'b';
-        memcpy(text + len, "\"}", 3);
-        scenario_say(f, text);
-        if (stream) {
-            fake_frame_to(&stream->to_client, 0x01, text, len / 2);
-            fake_frame_to(&stream->to_client, 0x80, text + len / 2, strlen(text) - len / 2);
-        }
-        fake_live(f, 1);
-    }
+    scenario_expect_long(f);
+    scenario_long(f, "1\xE2\x82\xAC\\\"\\u00e4", 96, 0);
+    scenario_long(f, "\xF0\x9F\x98\x80\\ud83d\\ude00\xC3\xA4\\n", 500, 250);
+    scenario_news(f, "chat");
+    fake_live(f, 10);
+}
+
+/* Over what all places for input hold at first. One byte again and again: see worth_a_cut(). */
+static inline void play_huge(fake *f)
+{
+    scenario_expect_long(f);
+    scenario_long(f, "b", 5000, 0);
+    scenario_long(f, "c", 5000, 500);
     scenario_news(f, "chat");
     fake_live(f, 10);
 }
@@ -521,25 +560,26 @@ static inline void play_stop_and_go(fake *f)
 }
 
 static const scenario scenarios[] = {
-    { "connect", play_connect, NULL, true },
-    { "connection refused", play_refused, NULL, true },
-    { "upgrade refused", play_no_upgrade, NULL, false },
-    { "one event", play_one_event, NULL, true },
-    { "subscribe, events, unsubscribe", play_events, NULL, false },
-    { "bindings", play_bindings, NULL, false },
-    { "reconnect", play_reconnect, NULL, false },
-    { "close codes", play_close_codes, NULL, false },
-    { "fragments with pings", play_fragments, NULL, true },
-    { "errors", play_errors, NULL, false },
-    { "broken rules", play_broken_rules, NULL, false },
-    { "timeouts", play_timeouts, limit_times, false },
-    { "many channels", play_many_channels, limit_sizes, false },
-    { "big messages", play_big, NULL, false },
-    { "all at once", play_glued, NULL, true },
-    { "destroy in an event", play_destroy_in_event, NULL, true },
-    { "destroy in an error", play_destroy_in_error, NULL, false },
-    { "meddling handlers", play_meddle, NULL, false },
-    { "stop and go", play_stop_and_go, NULL, false },
+    { "connect", play_connect, NULL },
+    { "connection refused", play_refused, NULL },
+    { "upgrade refused", play_no_upgrade, NULL },
+    { "one event", play_one_event, NULL },
+    { "subscribe, events, unsubscribe", play_events, NULL },
+    { "bindings", play_bindings, NULL },
+    { "reconnect", play_reconnect, NULL },
+    { "close codes", play_close_codes, NULL },
+    { "fragments with pings", play_fragments, NULL },
+    { "errors", play_errors, NULL },
+    { "broken rules", play_broken_rules, NULL },
+    { "timeouts", play_timeouts, limit_times },
+    { "many channels", play_many_channels, limit_sizes },
+    { "big messages", play_big, limit_sizes },
+    { "huge messages", play_huge, NULL },
+    { "all at once", play_glued, NULL },
+    { "destroy in an event", play_destroy_in_event, NULL },
+    { "destroy in an error", play_destroy_in_error, NULL },
+    { "meddling handlers", play_meddle, NULL },
+    { "stop and go", play_stop_and_go, NULL },
 };
 
 #define SCENARIOS (sizeof scenarios / sizeof *scenarios)
@@ -572,6 +612,7 @@ static inline void scenario_recover(fake *f)
     stage_of(f)->silent = false;
     stage_of(f)->status = 0;
     stage_of(f)->refuse = NULL;
+    stage_of(f)->answer_every = 0;
     fake_stream *stream = fake_latest(f);
     if (stream && !stream->closed && stream->connect_result < 0)
         stream->connect_result = 1;

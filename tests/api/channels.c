@@ -61,13 +61,13 @@ static void bad_names(void **state)
         { "a+b", PUSHER_ERR_NAME },        { "{a}", PUSHER_ERR_NAME },
         { "a?b", PUSHER_ERR_NAME },        { "a'b", PUSHER_ERR_NAME },
         { too_long, PUSHER_ERR_NAME },     { "private- x", PUSHER_ERR_NAME },
-        { "private-x", PUSHER_ERR_UNSUPPORTED },
-        { "private-", PUSHER_ERR_UNSUPPORTED },
-        { "private-encrypted-x", PUSHER_ERR_UNSUPPORTED },
-        { "private-cache-x", PUSHER_ERR_UNSUPPORTED },
-        { "private-encrypted-cache-x", PUSHER_ERR_UNSUPPORTED },
-        { "presence-x", PUSHER_ERR_UNSUPPORTED },
-        { "presence-cache-x", PUSHER_ERR_UNSUPPORTED },
+        { "private-x", PUSHER_ERR_AUTH },
+        { "private-", PUSHER_ERR_AUTH },
+        { "private-encrypted-x", PUSHER_ERR_AUTH },
+        { "private-cache-x", PUSHER_ERR_AUTH },
+        { "private-encrypted-cache-x", PUSHER_ERR_AUTH },
+        { "presence-x", PUSHER_ERR_AUTH },
+        { "presence-cache-x", PUSHER_ERR_AUTH },
     };
     fake f;
     start(&f);

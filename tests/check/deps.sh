@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what a make target needs and does not find; says nothing when all is there.
-# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench
+# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench windows size
 # What counts is whether a thing works (a compile, a command), not which package it came from;
 # CC, CPPFLAGS and LDFLAGS are respected, so a jsmn.h in a folder of your own is found.
 set -u
@@ -18,8 +18,10 @@ demo|a C compiler|run command -v $CC|gcc|gcc|gcc|gcc|gcc
 demo|stdio.h|c stdio.h|libc6-dev|glibc-devel|musl-dev|glibc|-
 demo|wslay/wslay.h|c wslay/wslay.h -lwslay|libwslay-dev|wslay-devel|wslay-dev|wslay|wslay
 demo|jsmn.h|c jsmn.h|libjsmn-dev|jsmn-devel|-|-|jsmn
+test|mbedtls/ssl.h|c mbedtls/ssl.h -lmbedtls -lmbedx509 -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
 demo|mbedtls/md.h|c mbedtls/md.h -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
 test|cmocka.h|c cmocka.h -lcmocka|libcmocka-dev|libcmocka-devel|cmocka-dev|cmocka|cmocka
+test|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 check|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 check|clang|run command -v clang|clang|clang|clang|clang|llvm
 check|clang-tidy|run command -v clang-tidy|clang-tidy|clang-tools-extra|clang-extra-tools|clang|llvm
@@ -31,9 +33,16 @@ fuzz|libFuzzer|fuzzer|libclang-rt-14-dev|compiler-rt|compiler-rt|compiler-rt|llv
 coverage|gcovr|run command -v gcovr|gcovr|gcovr|gcovr|gcovr|gcovr
 interop|node|run command -v node|nodejs|nodejs|nodejs|nodejs|node
 interop|npm|run command -v npm|npm|npm|npm|npm|node
+windows|mingw-w64|run command -v x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
+windows|mingw-w64 for C++|run command -v x86_64-w64-mingw32-g++|g++-mingw-w64-x86-64|mingw64-gcc-c++|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
+windows|wine|run command -v wine|wine wine64|wine|wine|wine|-
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
+bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~
 bench|khash.h, to compare with|c htslib/khash.h|libhts-dev|~|~|~|~
+size|objdump|run command -v objdump|binutils|binutils|binutils|binutils|binutils
+size|a compiler for the Cortex-M|run command -v arm-none-eabi-gcc|gcc-arm-none-eabi|arm-none-eabi-gcc-cs|gcc-arm-none-eabi|arm-none-eabi-gcc|-
+size|its C library|arm|libnewlib-arm-none-eabi|arm-none-eabi-newlib|newlib-arm-none-eabi|arm-none-eabi-newlib|-
 '
 
 wanted() { # the lines of the groups asked for, but for what this machine's packages never have
@@ -57,6 +66,7 @@ works() { # works TEST...
     case $kind in
     c) header=$1; shift; compile "$header" -- "$@" ;;
     run) eval "$*" >/dev/null 2>&1 ;;
+    arm) echo '#include <string.h>' | arm-none-eabi-gcc -E -x c - >/dev/null 2>&1 ;;
     fuzzer) printf 'int LLVMFuzzerTestOneInput(const char *p, unsigned long n)\n{\n    return p && n ? 0 : 0;\n}\n' \
         >"$scratch/f.c" && clang -fsanitize=fuzzer "$scratch/f.c" -o "$scratch/f" 2>/dev/null ;;
     esac

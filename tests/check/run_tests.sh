@@ -4,8 +4,8 @@
 #   RUN_UNDER=command   in front of each program (valgrind ...)
 #   TEST_SECONDS=300    time limit for each program
 #   TEST_JOBS=1         programs at a time. One: some tests measure real time.
-# One line for each program, the tests that failed below it, last "N passed, N failed". A program
-# that crashes, hangs or runs no test is one failure.
+# One line for each program, with the "N schedules" it counted, the tests that failed below it, last
+# "N passed, N failed". A program that crashes, hangs or runs no test is one failure.
 set -u
 logs=$1; shift
 export logs RUN_UNDER=${RUN_UNDER:-} TEST_SECONDS=${TEST_SECONDS:-300}
@@ -34,9 +34,10 @@ run_one() {
     fi
     [ -z "$why" ] || failed=$((failed + 1))
     echo "$passed $failed" >"$logs/$name.count"
+    note=$(grep '^[0-9][0-9]* schedules' "$log" | tail -1)
     verdict=ok; [ "$failed" -eq 0 ] || verdict=FAILED
     printf '%-6s %4d passed %3d failed %6d.%d s  %s%s\n' $verdict "$passed" "$failed" \
-        $((tenths / 10)) $((tenths % 10)) "$name" "${why:+: $why}"
+        $((tenths / 10)) $((tenths % 10)) "$name" "${note:+, $note}${why:+: $why}"
     [ "$failed" -eq 0 ] && return
     grep -E '\[  FAILED  \] [^ ]+$|: error: |runtime error|ERROR: .*Sanitizer|SUMMARY|^==[0-9]+== [A-Z]|Assertion' "$log" |
         awk '!seen[$0]++' | head -20 | sed 's/^/         /'

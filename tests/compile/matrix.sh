@@ -9,7 +9,7 @@ export out=build/compile
 rm -rf "$out" && mkdir -p "$out"
 export here=tests/compile
 export WARNINGS='-Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror'
-export LIBS='-lwslay -lmbedcrypto -lpthread'
+export LIBS='-lwslay -lmbedtls -lmbedx509 -lmbedcrypto -lpthread'
 
 # A row: ACTION|COMPILER|FLAGS|FILE...   compile: object only. link: and a program. run: and run it.
 row() { echo "$1|$2|$3|$4"; }
@@ -36,6 +36,9 @@ rows() {
                 row compile "$cc" "$base -O0 $sockets" custom_assert.c
                 row run "$cc" "$base -O0 $sockets" "implementation.c user.c"
             done
+            row compile "$cc" "$base -O2 -DPUSHER_TLS" implementation.c
+            row link "$cc" "$base -O0 -DPUSHER_TLS -DPUSHER_SOCKETS" static.c
+            row compile "$cc" "$base -O0 -DPUSHER_TLS" order.c
             # The implementation is not the first include there: strict standards hide POSIX then.
             for sockets in '' '-DPUSHER_SOCKETS -D_DEFAULT_SOURCE'; do
                 row compile "$cc" "$base -O0 $sockets" order.c

@@ -1,6 +1,7 @@
 #!/bin/bash
 # What the compiled implementation asks for and what it shows, seen by nm.
-#   - without PUSHER_SOCKETS it needs libc's string and stdlib, wslay's frame layer, mbedTLS' crypto
+#   - without PUSHER_SOCKETS it needs libc's string and stdlib, wslay's frame layer, mbedTLS' crypto;
+#     with PUSHER_TLS also mbedTLS' TLS and X.509
 #   - all it shows begins with pusher_; with PUSHER_STATIC it shows nothing
 #   - it has no variables: nothing writable, in any build
 # Prints one line for each symbol that breaks this and, last, "N passed, N failed".
@@ -12,6 +13,7 @@ mkdir -p "$out"
 libc='mem(cpy|move|set|cmp|chr)|str(len|cmp|ncmp|chr|rchr|str|spn|cspn|pbrk)|malloc|calloc|realloc|free|abort'
 wslay='wslay_frame_[a-z_]+'
 mbedtls='mbedtls_(md|base64|sha1|sha256|poly1305|platform_zeroize)[a-z0-9_]*'
+tls='mbedtls_(ssl|x509_crt)_[a-z0-9_]+|psa_crypto_init'
 # What compilers add by themselves.
 # bcmp is clang's memcmp.
 compiler='bcmp|__stack_chk_fail|_GLOBAL_OFFSET_TABLE_|__gxx_personality_v0'
@@ -50,6 +52,8 @@ for cc in gcc clang g++ clang++; do
             look "$cc $opt" "$core|__assert_fail" "$public" implementation.c $cc $language $opt
             look "$cc $opt -DNDEBUG" "$core" "$public" implementation.c $cc $language $opt -DNDEBUG
             look "$cc $opt PUSHER_STATIC" "$core|__assert_fail" main static.c $cc $language $opt -w
+            look "$cc $opt PUSHER_TLS" "$core|$tls|__assert_fail" "$public" \
+                implementation.c $cc $language $opt -DPUSHER_TLS
             look "$cc $opt PUSHER_SOCKETS" '' "$public" implementation.c $cc $language $opt -DPUSHER_SOCKETS
             look "$cc $opt PUSHER_STATIC, PUSHER_SOCKETS" '' main static.c \
                 $cc $language $opt -w -DPUSHER_SOCKETS

@@ -227,13 +227,39 @@ static void time_ends_every_goodbye_and_every_wait(void **state)
 
 static const struct expected sub_moves[PSH_SUBS][PSH_SUB_SIGNALS] = {
     [PSH_SUB_IDLE] = {
+        [PSH_SUB_ASK] = GO(PSH_SUB_ASKING, WAIT),
+        [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY, [PSH_SUB_DEFER] = STAY,
+        [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = GO(PSH_SUB_PENDING, WAIT),
         [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY, [PSH_SUB_LATE] = STAY,
         [PSH_SUB_DROP] = GO(PSH_SUB_GONE, REMOVE), /* the server never heard of it */
         [PSH_SUB_AGAIN] = STAY,
         [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE), /* behind those before it in the order */
     },
+    [PSH_SUB_ASKING] = {
+        [PSH_SUB_ASK] = STAY,
+        [PSH_SUB_GRANT] = GO(PSH_SUB_IDLE, QUEUE),
+        [PSH_SUB_DENY] = GO(PSH_SUB_REFUSED, TELL),
+        [PSH_SUB_DEFER] = GO(PSH_SUB_RETRYING, QUEUE),
+        [PSH_SUB_WAKE] = STAY, [PSH_SUB_SEND] = STAY,
+        [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY, [PSH_SUB_LATE] = STAY,
+        [PSH_SUB_DROP] = GO(PSH_SUB_GONE, REMOVE), /* the server never heard of it */
+        [PSH_SUB_AGAIN] = STAY,
+        [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
+    },
+    [PSH_SUB_RETRYING] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY,
+        [PSH_SUB_WAKE] = GO(PSH_SUB_IDLE, QUEUE),
+        [PSH_SUB_SEND] = STAY, [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY,
+        [PSH_SUB_LATE] = STAY,
+        [PSH_SUB_DROP] = GO(PSH_SUB_GONE, REMOVE),
+        [PSH_SUB_AGAIN] = STAY,
+        [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
+    },
     [PSH_SUB_PENDING] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY,
         [PSH_SUB_ACK] = GO(PSH_SUB_LIVE, TELL),
         [PSH_SUB_NAK] = GO(PSH_SUB_REFUSED, TELL),
@@ -243,6 +269,8 @@ static const struct expected sub_moves[PSH_SUBS][PSH_SUB_SIGNALS] = {
         [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
     },
     [PSH_SUB_LIVE] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY,
         [PSH_SUB_ACK] = STAY, /* told once is enough */
         [PSH_SUB_NAK] = GO(PSH_SUB_REFUSED, TELL),
@@ -252,13 +280,17 @@ static const struct expected sub_moves[PSH_SUBS][PSH_SUB_SIGNALS] = {
         [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
     },
     [PSH_SUB_REFUSED] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY, [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY,
         [PSH_SUB_LATE] = STAY,
         [PSH_SUB_DROP] = GO(PSH_SUB_GONE, REMOVE), /* nothing there to unsubscribe */
-        [PSH_SUB_AGAIN] = STAY,
+        [PSH_SUB_AGAIN] = GO(PSH_SUB_IDLE, QUEUE), /* somebody asks once more */
         [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
     },
     [PSH_SUB_UNANSWERED] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY,
         [PSH_SUB_ACK] = GO(PSH_SUB_LIVE, TELL),
         [PSH_SUB_NAK] = GO(PSH_SUB_REFUSED, 0), /* they have been told that it failed */
@@ -268,6 +300,8 @@ static const struct expected sub_moves[PSH_SUBS][PSH_SUB_SIGNALS] = {
         [PSH_SUB_LOST] = GO(PSH_SUB_IDLE, QUEUE),
     },
     [PSH_SUB_CANCELLED] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY,
         [PSH_SUB_ACK] = GO(PSH_SUB_LEAVING, QUEUE),
         [PSH_SUB_NAK] = GO(PSH_SUB_GONE, REMOVE),
@@ -277,12 +311,16 @@ static const struct expected sub_moves[PSH_SUBS][PSH_SUB_SIGNALS] = {
         [PSH_SUB_LOST] = GO(PSH_SUB_GONE, REMOVE), /* cancelled stays cancelled */
     },
     [PSH_SUB_LEAVING] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = GO(PSH_SUB_GONE, REMOVE),
         [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY, [PSH_SUB_LATE] = STAY,
         [PSH_SUB_DROP] = STAY, [PSH_SUB_AGAIN] = STAY,
         [PSH_SUB_LOST] = GO(PSH_SUB_GONE, REMOVE),
     },
     [PSH_SUB_GONE] = {
+        [PSH_SUB_ASK] = STAY, [PSH_SUB_GRANT] = STAY, [PSH_SUB_DENY] = STAY,
+        [PSH_SUB_DEFER] = STAY, [PSH_SUB_WAKE] = STAY,
         [PSH_SUB_SEND] = STAY, [PSH_SUB_ACK] = STAY, [PSH_SUB_NAK] = STAY,
         [PSH_SUB_LATE] = STAY, [PSH_SUB_DROP] = STAY, [PSH_SUB_AGAIN] = STAY,
         [PSH_SUB_LOST] = STAY,
@@ -322,8 +360,8 @@ static const char *wrong_with_sub(int from, int signal)
         psh_client_sub_move((enum psh_sub)from, (enum psh_sub_signal)signal);
     int to = (int)move.state;
     bool still = to == from && !move.actions;
-    bool queued = to == PSH_SUB_IDLE || to == PSH_SUB_LEAVING;
-    bool waits = to == PSH_SUB_PENDING || to == PSH_SUB_CANCELLED;
+    bool queued = to == PSH_SUB_IDLE || to == PSH_SUB_RETRYING || to == PSH_SUB_LEAVING;
+    bool waits = to == PSH_SUB_ASKING || to == PSH_SUB_PENDING || to == PSH_SUB_CANCELLED;
     if (still) return from != PSH_SUB_GONE && signal == PSH_SUB_LOST ? "deaf to LOST" : NULL;
     if (from == PSH_SUB_GONE) return "it comes back from the dead";
     if (queued != ((move.actions & PSH_SUB_QUEUE) != 0)) return "IDLE and LEAVING are queued";
@@ -336,8 +374,11 @@ static const char *wrong_with_sub(int from, int signal)
     if ((move.actions & PSH_SUB_TELL) && to != PSH_SUB_LIVE && to != PSH_SUB_REFUSED &&
         to != PSH_SUB_UNANSWERED)
         return "there is nothing to tell";
-    if (waits && after(to, PSH_SUB_LATE) == (enum psh_sub)to) return "it can wait for ever";
-    if (queued && after(to, PSH_SUB_SEND) == (enum psh_sub)to) return "it blocks the queue";
+    /* the deadline of an authorization is a "later", or a no */
+    if (waits && after(to, to == PSH_SUB_ASKING ? PSH_SUB_DENY : PSH_SUB_LATE) == (enum psh_sub)to)
+        return "it can wait for ever";
+    if (queued && after(to, to == PSH_SUB_RETRYING ? PSH_SUB_WAKE : PSH_SUB_SEND) == (enum psh_sub)to)
+        return "it blocks the queue";
     if (held(from) && !held(to) && signal != PSH_SUB_DROP) return "a reference was taken away";
     if (held(from) && held(to) && signal == PSH_SUB_DROP) return "the last reference stays";
     if (!held(from) && held(to) && signal != PSH_SUB_AGAIN) return "a reference from nowhere";
@@ -363,17 +404,18 @@ static void no_channel_move_breaks_a_rule(void **state)
 static void the_server_never_keeps_what_nobody_holds(void **state)
 {
     (void)state;
-    for (unsigned path = 0; path < 7 * 7 * 7 * 7 * 7 * 7 * 7; path++) {
+    enum { SIGNALS = PSH_SUB_SIGNALS, STEPS = 6 };
+    for (unsigned path = 0; path < SIGNALS * SIGNALS * SIGNALS * SIGNALS * SIGNALS * SIGNALS; path++) {
         int at = PSH_SUB_IDLE;
         bool server = false; /* has a subscription, or will have when it reads our frame */
         unsigned rest = path;
-        for (int step = 0; step < 7; step++, rest /= 7) {
-            int signal = (int)(rest % 7);
+        for (int step = 0; step < STEPS; step++, rest /= SIGNALS) {
+            int signal = (int)(rest % SIGNALS);
             bool on_wire = signal == PSH_SUB_SEND;
             if (on_wire && at == PSH_SUB_IDLE) server = true;
             if (on_wire && at == PSH_SUB_LEAVING) server = false;
             if (signal == PSH_SUB_LOST) server = false;
-            if (signal == PSH_SUB_NAK && at != PSH_SUB_IDLE && at != PSH_SUB_LEAVING)
+            if (signal == PSH_SUB_NAK && at >= PSH_SUB_PENDING && at != PSH_SUB_LEAVING)
                 server = false;
             at = (int)after(at, signal);
             if (at == PSH_SUB_GONE && server) fail_msg("path %u", path);
@@ -697,23 +739,23 @@ static void deadlines_pass_over_32_bits(void **state)
             fake f;
             fake_start(&f, NULL);
             pusher_client *client = f.client;
-            assert_int_equal(psh_client_answer_at(client), PSH_NEVER);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), PSH_NEVER);
             pusher_channel one = pusher_subscribe(client, "one");
             assert_int_equal(one.id, 1);
-            assert_int_equal(psh_client_answer_at(client), PSH_NEVER); /* queued, not asked */
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), PSH_NEVER); /* queued, not asked */
             client->now = nows[i];
-            client->subscribe_timeout_ms = timeouts[k];
+            client->wait_ms[PSH_WORK_WAIT] = timeouts[k];
             (void)psh_client_sub(client, 0, PSH_SUB_SEND);
             const uint64_t due = nows[i] + timeouts[k];
-            assert_int_equal(psh_client_answer_at(client), due);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), due);
             client->now = due - 1;
-            assert_int_equal(psh_client_answer_at(client), due);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), due);
             client->now = due;
-            assert_int_equal(psh_client_answer_at(client), due);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), due);
             client->now = due + 1; /* overdue is due now */
-            assert_int_equal(psh_client_answer_at(client), client->now);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), client->now);
             client->now = due + INT32_MAX;
-            assert_int_equal(psh_client_answer_at(client), client->now);
+            assert_int_equal(psh_client_answer_at(client, PSH_WORK_WAIT), client->now);
             fake_end(&f);
         }
     }

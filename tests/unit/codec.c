@@ -1,5 +1,40 @@
-/* The codec room: base64, SHA-1, SipHash-1-3 and UTF-8, against published vectors and against
+/* The codec room: base64, SHA-1, HMAC, SipHash-1-3 and UTF-8, against published vectors and against
    second implementations that were written from the standards, not from the library. */
+#include <mbedtls/md.h>
+
+/* mbedTLS' hashes, of which the call number md_fail_at fails (from 1; 0 = none). It may be out of
+   memory, and hardware may fail. */
+static int md_calls, md_fail_at;
+
+static const mbedtls_md_info_t *test_md_info_from_type(mbedtls_md_type_t type)
+{
+    return ++md_calls == md_fail_at ? NULL : mbedtls_md_info_from_type(type);
+}
+
+#define MD_CALL(parameters, call)                                                                  \
+    static int test_md_##parameters                                                                \
+    {                                                                                              \
+        return ++md_calls == md_fail_at ? -1 : mbedtls_md_##call;                                  \
+    }
+MD_CALL(setup(mbedtls_md_context_t *md, const mbedtls_md_info_t *info, int hmac),
+        setup(md, info, hmac))
+MD_CALL(starts(mbedtls_md_context_t *md), starts(md))
+MD_CALL(update(mbedtls_md_context_t *md, const unsigned char *at, size_t len), update(md, at, len))
+MD_CALL(finish(mbedtls_md_context_t *md, unsigned char *digest), finish(md, digest))
+
+static int test_md(const mbedtls_md_info_t *info, const unsigned char *at, size_t len,
+                   unsigned char *digest)
+{
+    return ++md_calls == md_fail_at ? -1 : mbedtls_md(info, at, len, digest);
+}
+
+#define mbedtls_md_info_from_type test_md_info_from_type
+#define mbedtls_md_setup test_md_setup
+#define mbedtls_md_starts test_md_starts
+#define mbedtls_md_update test_md_update
+#define mbedtls_md_finish test_md_finish
+#define mbedtls_md test_md
+
 #define PUSHER_IMPLEMENTATION
 #include "pusher.h"
 
@@ -56,6 +91,121 @@ static void base64_of_every_length(void **state)
     }
 }
 
+/* What RFC 4648 says of a text, worked out bit by bit; -1 when it is none. */
+static long decode64(const char *text, size_t len, unsigned char *out)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    unsigned bits = 0, have = 0;
+    size_t used = len, made = 0;
+    while (used > 0 && len - used < 2 && text[used - 1] == '=') used--;
+    for (size_t i = 0; i < used; i++) {
+        const char *digit = text[i] ? strchr(digits, text[i]) : NULL;
+        if (!digit) return -1;
+        for (int bit = 5; bit >= 0; bit--) {
+            bits = bits << 1 | ((unsigned)(digit - digits) >> bit & 1);
+            if (++have < 8) continue;
+            out[made++] = (unsigned char)bits;
+            bits = have = 0;
+        }
+    }
+    if (len % 4 != 0 || used % 4 == 1 || bits != 0) return -1;
+    return (long)made;
+}
+
+/* Decoded beside the text and in its place, both without a byte more than is promised to do;
+   returns the number of bytes or -1. */
+static long unbase64(const char *text, size_t len, unsigned char *out, size_t cap)
+{
+    char *copy = (char *)malloc(len + (len == 0)), *inside = (char *)malloc(len + (len == 0));
+    unsigned char *apart = (unsigned char *)malloc(cap + (cap == 0));
+    size_t made = 77, made_inside = 77;
+    assert_non_null(copy);
+    assert_non_null(inside);
+    assert_non_null(apart);
+    if (len > 0) memcpy(copy, text, len);
+    if (len > 0) memcpy(inside, text, len);
+    bool good = psh_codec_unbase64(copy, len, apart, cap, &made);
+    assert_true(len == 0 || memcmp(copy, text, len) == 0);
+    assert_int_equal(good, psh_codec_unbase64(inside, len, (unsigned char *)inside, cap,
+                                              &made_inside));
+    assert_int_equal(made, made_inside);
+    if (good && made > 0) {
+        assert_true(made <= cap);
+        assert_memory_equal(apart, inside, made);
+        memcpy(out, apart, made);
+    }
+    if (!good) assert_int_equal(made, 0);
+    free(copy);
+    free(inside);
+    free(apart);
+    return good ? (long)made : -1;
+}
+
+static void base64_is_read_back(void **state)
+{
+    (void)state;
+    uint64_t dice = 2;
+    for (size_t len = 0; len <= 200; len++) {
+        unsigned char bytes[200], back[200];
+        char text[300];
+        for (size_t i = 0; i < len; i++) bytes[i] = (unsigned char)fake_next_random(&dice);
+        assert_true(psh_codec_base64(bytes, len, text, sizeof text));
+        assert_int_equal(unbase64(text, strlen(text), back, len), len);
+        assert_memory_equal(back, bytes, len);
+        if (len > 0) assert_int_equal(unbase64(text, strlen(text), back, len - 1), -1);
+        assert_int_equal(unbase64(text, strlen(text), back, sizeof back), len);
+    }
+}
+
+static void what_is_not_base64_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "=", "==", "===", "====", "A", "AA", "AAA", "AAAAA", "A===", "AA=", "AAA==", "A=AA", "AA=A",
+        "=AAA", "AA==AAAA", "AAA=AAAA", "AAAA=", "AAAA==", "AAAA====", "AAAAA===", "AAA\n",
+        "AAAA\n", "AAAA\r\n", " AAAA", "AAAA ", "AA AA==", "AAAA\nAAAA", "AA-_", "AAAA\nAAA",
+        "AA==\n",
+        "AB==", "AP==", "A/==", "AAB=", "AAD=", "AA/=", "AAAAAB==", "AAAAAAC=", "AA==AA==",
+    };
+    unsigned char out[16];
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        if (unbase64(bad[i], strlen(bad[i]), out, sizeof out) != -1)
+            fail_msg("\"%s\" was taken for base64", bad[i]);
+}
+
+static bool agrees64(const char *text, size_t len)
+{
+    unsigned char out[16], expected[16];
+    long want = decode64(text, len, expected), made = unbase64(text, len, out, 9);
+    if (made != want) fail_msg("\"%.*s\" judged wrongly", (int)len, text);
+    if (made > 0) assert_memory_equal(out, expected, (size_t)made);
+    return made >= 0;
+}
+
+static void each_byte_at_each_place_of_base64(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"QUJD", "QUI=", "QQ==", "QUJDQUI=", "QUJDQQ==", "QUJDQUJD"};
+    static const size_t takes[] = {4 * 64, 2 * 64 + 16 + 65, 64 + 4 + 17 + 1, 256 + 209, 256 + 86,
+                                   8 * 64};
+    for (size_t t = 0; t < ARRAY_LEN(texts); t++) {
+        size_t len = strlen(texts[t]), taken = 0;
+        for (size_t at = 0; at < len; at++) {
+            for (unsigned byte = 0; byte < 256; byte++) {
+                char text[9];
+                memcpy(text, texts[t], len);
+                text[at] = (char)byte;
+                taken += agrees64(text, len);
+            }
+        }
+        assert_int_equal(taken, takes[t]);
+    }
+    for (unsigned pair = 0; pair < 0x10000; pair++) { /* where the padding may be */
+        char text[4] = {'Q', 'Q', (char)(pair >> 8), (char)pair};
+        agrees64(text, 4);
+    }
+}
+
 /* ---- SHA-1 ----------------------------------------------------------------------------------- */
 
 static void sha1_is(const char *bytes, size_t len, const char *hex)
@@ -93,6 +243,105 @@ static void the_accept_value_of_rfc_6455(void **state)
     assert_true(psh_codec_sha1(joined, sizeof joined - 1, digest));
     base64_is(digest, sizeof digest, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
     base64_is((const unsigned char *)"the sample nonce", 16, "dGhlIHNhbXBsZSBub25jZQ==");
+}
+
+/* ---- HMAC ------------------------------------------------------------------------------------ */
+
+static void hmac_is(const char *secret, const char *text, size_t len, const char *hex)
+{
+    char out[PSH_SHA256_HEX + 1];
+    for (size_t cut = 0; cut <= len; cut++) { /* however it is cut into pieces */
+        const struct psh_codec_piece pieces[] = {
+            {text, cut}, {NULL, 0}, {text + cut, (len - cut) / 2},
+            {text + cut + (len - cut) / 2, len - cut - (len - cut) / 2},
+        };
+        memset(out, '#', sizeof out);
+        assert_true(psh_codec_hmac_hex(secret, pieces, ARRAY_LEN(pieces), out));
+        assert_int_equal(out[PSH_SHA256_HEX], '#');
+        assert_string_equal(out, hex);
+    }
+}
+
+static void hmac_of_rfc_4231(void **state)
+{
+    (void)state;
+    char key[132], text[50], *at = key;
+    memset(key, 0x0B, 20);
+    key[20] = '\0';
+    hmac_is(key, "Hi There", 8, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
+    hmac_is("Jefe", "what do ya want for nothing?", 28,
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    memset(key, 0xAA, 20);
+    memset(text, 0xDD, 50);
+    hmac_is(key, text, 50, "773ea91e36800e46854db8ebd09181a72959098b3ef8c122d9635514ced565fe");
+    for (char byte = 1; byte <= 25; byte++) *at++ = byte;
+    *at = '\0';
+    memset(text, 0xCD, 50);
+    hmac_is(key, text, 50, "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b");
+    static const char six[] = "Test Using Larger Than Block-Size Key - Hash Key First";
+    static const char seven[] =
+        "This is a test using a larger than block-size key and a larger than block-size data. The "
+        "key needs to be hashed before being used by the HMAC algorithm.";
+    memset(key, 0xAA, 131);
+    key[131] = '\0';
+    hmac_is(key, six, sizeof six - 1,
+            "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    hmac_is(key, seven, sizeof seven - 1,
+            "9b09ffa71b942fcb27635fbcd5b0e944bfdc63644f0713938a7f51535c3a35e2");
+}
+
+static void hmac_of_nothing(void **state)
+{
+    (void)state;
+    char hex[PSH_SHA256_HEX];
+    assert_true(psh_codec_hmac_hex("", NULL, 0, hex));
+    assert_string_equal(hex, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
+}
+
+static void no_signature_when_a_hash_fails(void **state)
+{
+    (void)state;
+    const struct psh_codec_piece pieces[] = {{"1234.1234", 9}, {":", 1}, {"private-a", 9}};
+    char secret[66], hex[PSH_SHA256_HEX];
+    unsigned char digest[PSH_SHA1_BYTES];
+    for (size_t long_secret = 0; long_secret < 2; long_secret++) {
+        memset(secret, 's', 65);
+        secret[64 + long_secret] = '\0';
+        md_calls = md_fail_at = 0;
+        assert_true(psh_codec_hmac_hex(secret, pieces, 3, hex));
+        int calls = md_calls; /* info, setup, (secret,) starts, 4 updates, finish, and 4 more */
+        assert_int_equal(calls, 12 + (int)long_secret);
+        for (int at = 1; at <= calls; at++) {
+            memset(hex, '#', sizeof hex);
+            md_calls = 0;
+            md_fail_at = at;
+            assert_false(psh_codec_hmac_hex(secret, pieces, 3, hex));
+            assert_int_equal(md_calls, at); /* nothing is tried after it */
+            assert_int_equal(hex[0], '\0');
+        }
+    }
+    for (md_fail_at = 1; md_fail_at <= 2; md_fail_at++) {
+        md_calls = 0;
+        assert_false(psh_codec_sha1("abc", 3, digest));
+    }
+    md_fail_at = 0;
+    assert_true(psh_codec_sha1("abc", 3, digest));
+}
+
+static void signatures_of_the_protocol(void **state)
+{
+    (void)state;
+#define SIGNED(text, hex) hmac_is("7ad3773142a6692b25b8", text, sizeof(text) - 1, hex)
+    SIGNED("1234.1234:private-foobar",
+           "58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4");
+    SIGNED("1234.1234:presence-foobar:"
+           "{\"user_id\":10,\"user_info\":{\"name\":\"Mr. Channels\"}}",
+           "31935e7d86dba64c2a90aed31fdc61869f9b22ba9d8863bba239c03ca481bc80");
+    SIGNED("1234.1234:presence-foobar:"
+           "{\"user_id\":10,\"user_info\":{\"name\":\"Mr. Pusher\"}}",
+           "afaed3695da2ffd16931f457e338e6c9f2921fa133ce7dac49f529792be6304c");
+    SIGNED("1234.1234::user::{\"id\":\"12345\"}",
+           "4708d583dada6a56435fb8bc611c77c359a31eebde13337c16ab43aa6de336ba");
 }
 
 /* ---- SipHash --------------------------------------------------------------------------------- */
@@ -464,8 +713,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base64_of_rfc_4648),
         cmocka_unit_test(base64_of_every_length),
+        cmocka_unit_test(base64_is_read_back),
+        cmocka_unit_test(what_is_not_base64_is_refused),
+        cmocka_unit_test(each_byte_at_each_place_of_base64),
         cmocka_unit_test(sha1_of_fips_180),
         cmocka_unit_test(the_accept_value_of_rfc_6455),
+        cmocka_unit_test(hmac_of_rfc_4231),
+        cmocka_unit_test(hmac_of_nothing),
+        cmocka_unit_test(no_signature_when_a_hash_fails),
+        cmocka_unit_test(signatures_of_the_protocol),
         cmocka_unit_test(the_hash_is_siphash_1_3),
         cmocka_unit_test(the_hash_is_the_papers),
         cmocka_unit_test(every_bit_of_key_and_text_counts),

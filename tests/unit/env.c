@@ -97,6 +97,43 @@ static void keep_log(const char *message, void *user_data)
     snprintf(logged, sizeof logged, "%s", message);
 }
 
+/* What is freed must be zeros up to its terminator. */
+static void free_wiped(void *memory, void *user_data)
+{
+    const char *text = (const char *)memory;
+    for (size_t i = 0; i < 9; i++) assert_int_equal(text[i], 0);
+    ++*(int *)user_data;
+    free(memory);
+}
+
+static void secrets_are_wiped(void **state)
+{
+    (void)state;
+    pusher_options options;
+    struct psh_env env;
+    unsigned char bytes[20];
+    int freed = 0;
+    for (size_t len = 0; len <= 18; len++) {
+        memset(bytes, 0xA5, sizeof bytes);
+        psh_env_wipe(bytes + 1, len);
+        for (size_t i = 0; i < sizeof bytes; i++)
+            assert_int_equal(bytes[i], i >= 1 && i <= len ? 0 : 0xA5);
+    }
+    psh_env_wipe(NULL, 0);
+    memset(&options, 0, sizeof options);
+    options.allocator.alloc_fn = psh_env_malloc;
+    options.allocator.free_fn = free_wiped;
+    options.allocator.user_data = &freed;
+    psh_env_init(&env, &options);
+    char *text = (char *)malloc(9);
+    assert_non_null(text);
+    memcpy(text, "a secret", 9);
+    psh_env_free_secret(&env, text);
+    assert_int_equal(freed, 1);
+    psh_env_free_secret(&env, NULL);
+    assert_int_equal(freed, 1);
+}
+
 static void the_logger_is_silent_unless_given(void **state)
 {
     (void)state;
@@ -162,7 +199,7 @@ static void a_buffer_doubles_up_to_its_max(void **state)
     (void)state;
     struct psh_env env;
     fake_heap heap;
-    struct psh_buf buf = {NULL, 0, 0, 1000};
+    struct psh_buf buf = {NULL, 0, 0, 1000, false};
     use_heap(&env, &heap);
     assert_true(psh_env_reserve(&env, &buf, 0)); /* nothing asked for, nothing taken */
     assert_int_equal(heap.calls, 0);
@@ -203,13 +240,13 @@ static void over_half_of_max_comes_max(void **state)
     struct psh_env env;
     fake_heap heap;
     use_heap(&env, &heap);
-    struct psh_buf buf = {NULL, 0, 0, 99};
+    struct psh_buf buf = {NULL, 0, 0, 99, false};
     assert_true(psh_env_reserve(&env, &buf, 50));
     buf.len = 50;
     assert_true(psh_env_reserve(&env, &buf, 1));
     assert_int_equal(buf.cap, 99);
     psh_env_release(&env, &buf);
-    struct psh_buf huge = {NULL, 0, 0, SIZE_MAX}; /* no sum may overflow */
+    struct psh_buf huge = {NULL, 0, 0, SIZE_MAX, false}; /* no sum may overflow */
     assert_true(psh_env_reserve(&env, &huge, 4));
     huge.len = 4;
     heap.fail_at = heap.calls + 1; /* the size is asked for, not wrapped to a small one */
@@ -226,7 +263,7 @@ static void without_memory_the_content_stays(void **state)
     (void)state;
     struct psh_env env;
     fake_heap heap;
-    struct psh_buf buf = {NULL, 0, 0, 64};
+    struct psh_buf buf = {NULL, 0, 0, 64, false};
     use_heap(&env, &heap);
     heap.fail_at = 1;
     assert_false(psh_env_reserve(&env, &buf, 8));
@@ -248,6 +285,34 @@ static void without_memory_the_content_stays(void **state)
     heap_is_empty(&heap);
 }
 
+/* What is freed must be zeros to its end. */
+static void free_zeros(void *memory, void *user_data)
+{
+    const fake_block *block = (const fake_block *)memory - 1;
+    const unsigned char *at = (const unsigned char *)memory;
+    for (size_t i = 0; i < block->size; i++) assert_int_equal(at[i], 0);
+    fake_heap_free(memory, user_data);
+}
+
+static void a_secret_buffer_leaves_nothing(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_buf buf = {NULL, 0, 0, 64, true};
+    use_heap(&env, &heap);
+    env.allocator.free_fn = free_zeros;
+    assert_true(psh_env_reserve(&env, &buf, 8));
+    memcpy(buf.data, "8 bytes!", 8);
+    buf.len = 3; /* what stood behind the end before is secret, too */
+    assert_true(psh_env_reserve(&env, &buf, 20));
+    assert_memory_equal(buf.data, "8 b", 3);
+    memset(buf.data, 's', buf.cap);
+    psh_env_release(&env, &buf);
+    psh_env_release(&env, &buf);
+    heap_is_empty(&heap);
+}
+
 /* Random appends and cuts, with memory failing now and then, beside a plain array. */
 static void a_buffer_holds_what_was_put_in(void **state)
 {
@@ -257,7 +322,7 @@ static void a_buffer_holds_what_was_put_in(void **state)
     for (int round = 0; round < 300; round++) {
         struct psh_env env;
         fake_heap heap;
-        struct psh_buf buf = {NULL, 0, 0, 1 + fake_next_random(&dice) % sizeof model};
+        struct psh_buf buf = {NULL, 0, 0, 1 + fake_next_random(&dice) % sizeof model, false};
         size_t len = 0;
         use_heap(&env, &heap);
         for (int step = 0; step < 60; step++) {
@@ -637,12 +702,14 @@ int main(void)
         cmocka_unit_test(no_allocator_means_malloc),
         cmocka_unit_test(the_users_allocator_is_used),
         cmocka_unit_test(null_is_never_given_to_free),
+        cmocka_unit_test(secrets_are_wiped),
         cmocka_unit_test(the_logger_is_silent_unless_given),
         cmocka_unit_test(randomness_and_its_failure_pass_through),
         cmocka_unit_test(a_copy_is_terminated_and_may_hold_anything),
         cmocka_unit_test(a_buffer_doubles_up_to_its_max),
         cmocka_unit_test(over_half_of_max_comes_max),
         cmocka_unit_test(without_memory_the_content_stays),
+        cmocka_unit_test(a_secret_buffer_leaves_nothing),
         cmocka_unit_test(a_buffer_holds_what_was_put_in),
         cmocka_unit_test(text_is_cut_between_characters),
         cmocka_unit_test(cutting_takes_no_more_than_it_must),

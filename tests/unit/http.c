@@ -371,6 +371,453 @@ static void a_request_that_does_not_fit_says_so(void **state)
     }
 }
 
+/* ---- where to ------------------------------------------------------------------------------- */
+
+static void use_heap(struct psh_env *env, fake_heap *heap)
+{
+    pusher_options options;
+    memset(&options, 0, sizeof options);
+    memset(heap, 0, sizeof *heap);
+    options.allocator.alloc_fn = fake_heap_alloc;
+    options.allocator.free_fn = fake_heap_free;
+    options.allocator.user_data = heap;
+    psh_env_init(env, &options);
+}
+
+static void heap_is_empty(const fake_heap *heap)
+{
+    assert_null(heap->violation);
+    assert_int_equal(heap->live_blocks, 0);
+    assert_int_equal(heap->live_bytes, 0);
+}
+
+#define LABEL54 "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-"
+#define LABEL63 LABEL54 "123456789"
+#define HOST253 LABEL63 "." LABEL63 "." LABEL63 "." LABEL54 "1234567"
+
+struct good_url {
+    const char *text;
+    bool tls;
+    int port;
+    const char *host, *authority, *target;
+};
+
+static void good_urls(void **state)
+{
+    (void)state;
+    static const struct good_url urls[] = {
+        {"http://a", false, 80, "a", "a", "/"},
+        {"https://a", true, 443, "a", "a", "/"},
+        {"HTTPS://Example.ORG/Auth", true, 443, "Example.ORG", "Example.ORG", "/Auth"},
+        {"hTTp://a/", false, 80, "a", "a", "/"},
+        {"http://example.org/pusher/auth", false, 80, "example.org", "example.org", "/pusher/auth"},
+        {"http://example.org:8080/auth", false, 8080, "example.org", "example.org:8080", "/auth"},
+        {"http://a:80/", false, 80, "a", "a", "/"},
+        {"https://a:443/", true, 443, "a", "a", "/"},
+        {"http://a:443/", false, 443, "a", "a:443", "/"},
+        {"https://a:80/", true, 80, "a", "a:80", "/"},
+        {"http://a:1", false, 1, "a", "a:1", "/"},
+        {"http://a:9090/~me", false, 9090, "a", "a:9090", "/~me"},
+        {"http://a:65535", false, 65535, "a", "a:65535", "/"},
+        {"http://a:00080/", false, 80, "a", "a", "/"},
+        {"http://a?x=1", false, 80, "a", "a", "/?x=1"},
+        {"http://a/?x=1", false, 80, "a", "a", "/?x=1"},
+        {"http://a:81?x", false, 81, "a", "a:81", "/?x"},
+        {"http://a/b?c/d?e=http://x:y@z", false, 80, "a", "a", "/b?c/d?e=http://x:y@z"},
+        {"http://a/@", false, 80, "a", "a", "/@"},
+        {"http://a//b/../c/./%20%C3%A9;x=[]{}|\\^`\"<>", false, 80, "a", "a",
+         "//b/../c/./%20%C3%A9;x=[]{}|\\^`\"<>"},
+        {"http://127.0.0.1:3000/auth", false, 3000, "127.0.0.1", "127.0.0.1:3000", "/auth"},
+        {"http://[::1]/auth", false, 80, "::1", "[::1]", "/auth"},
+        {"https://[::1]:8443", true, 8443, "::1", "[::1]:8443", "/"},
+        {"http://[2001:DB8::192.0.2.1]?x", false, 80, "2001:DB8::192.0.2.1",
+         "[2001:DB8::192.0.2.1]", "/?x"},
+        {"http://[0000:0000:0000:0000:0000:ffff:255.255.255.255]", false, 80,
+         "0000:0000:0000:0000:0000:ffff:255.255.255.255",
+         "[0000:0000:0000:0000:0000:ffff:255.255.255.255]", "/"},
+        {"http://my_service-1.internal./", false, 80, "my_service-1.internal.",
+         "my_service-1.internal.", "/"},
+        {"http://" HOST253 ":65535/", false, 65535, HOST253, HOST253 ":65535", "/"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        struct psh_env env;
+        fake_heap heap;
+        struct psh_url url;
+        bool memory = false;
+        use_heap(&env, &heap);
+        memset(&url, 0xA5, sizeof url);
+        const char *wrong = psh_http_url(&env, urls[i].text, &url, &memory);
+        if (wrong) fail_msg("%s: %s", urls[i].text, wrong);
+        assert_false(memory);
+        assert_int_equal(url.tls, urls[i].tls);
+        assert_int_equal(url.port, urls[i].port);
+        assert_string_equal(url.host, urls[i].host);
+        assert_string_equal(url.authority, urls[i].authority);
+        assert_string_equal(url.target, urls[i].target);
+        psh_http_url_free(&env, &url);
+        assert_null(url.host);
+        psh_http_url_free(&env, &url);
+        heap_is_empty(&heap);
+    }
+}
+
+static void bad_urls(void **state)
+{
+    (void)state;
+    static const struct { const char *text, *wrong; } urls[] = {
+        {"", "must begin"}, {"http", "must begin"}, {"http:", "must begin"},
+        {"http:/a", "must begin"}, {"https:/", "must begin"}, {"//a/b", "must begin"},
+        {"/pusher/auth", "must begin"}, {"a.org/auth", "must begin"}, {"ws://a/", "must begin"},
+        {"wss://a/", "must begin"}, {"httpx://a/", "must begin"}, {"ftp://a/", "must begin"},
+        {" http://a/", "must begin"}, {"http;//a", "must begin"}, {"https//a", "must begin"},
+        {"http://", "no host"}, {"https://", "no host"}, {"http:///auth", "no host"},
+        {"http://?x", "no host"}, {"http://:80/", "no host"}, {"http://::1/", "no host"},
+        {"http://a b/", "a space"}, {"http://a/b c", "a space"}, {"http://a/ ", "a space"},
+        {"http://a/\t", "a space"}, {"http://a/\r\nHost: b", "a space"}, {"http://a\n", "a space"},
+        {"http://a/\x7F", "a space"}, {"http://a/\x01", "a space"},
+        {"http://caf\xC3\xA9.fr/", "a space"}, {"http://a/\xC3\xA9", "a space"},
+        {"http://a/#top", "a fragment"}, {"http://a#", "a fragment"},
+        {"http://a?x#y", "a fragment"},
+        {"http://me@a/", "a user"}, {"http://me:secret@a/", "a user"}, {"http://@a/", "a user"},
+        {"http://good.org@bad.org", "a user"}, {"http://me@[::1]/", "a user"},
+        {"http://a:/", "port"}, {"http://a:0/", "port"}, {"http://a:65536/", "port"},
+        {"http://a:4294967376/", "port"}, {"http://a:99999999999999999999/", "port"},
+        {"http://a:80x/", "port"}, {"http://a:-1/", "port"}, {"http://a:+1/", "port"},
+        {"http://a:80:80/", "port"}, {"http://a:b/", "port"}, {"http://[::1]:/", "port"},
+        {"http://[::1]:x", "port"}, {"http://a::1/", "port"},
+        {"http://a%20b/", "no host"}, {"http://a\\b/", "no host"}, {"http://a,b/", "no host"},
+        {"http://a;b/", "no host"}, {"http://a[/", "no host"}, {"http://*.a/", "no host"},
+        {"http://[]/", "IPv6"}, {"http://[/", "IPv6"}, {"http://[::1/", "IPv6"},
+        {"http://[a]/", "IPv6"}, {"http://[127.0.0.1]/", "IPv6"}, {"http://[::g]/", "IPv6"},
+        {"http://[fe80::1%25eth0]/", "IPv6"}, {"http://[::1/]", "IPv6"},
+        {"http://[0000:0000:0000:0000:0000:0000:255.255.255.2555]/", "IPv6"},
+        {"http://[::1]x/", "no host"}, {"http://[::1][::1]/", "no host"},
+        {"http://x[::1]/", "no host"},
+        {"http://" HOST253 "x/", "no host"},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(urls); i++) {
+        struct psh_env env;
+        fake_heap heap;
+        struct psh_url url;
+        bool memory = false;
+        use_heap(&env, &heap);
+        memset(&url, 0xA5, sizeof url);
+        const char *wrong = psh_http_url(&env, urls[i].text, &url, &memory);
+        if (!wrong || !strstr(wrong, urls[i].wrong))
+            fail_msg("%s: %s, not %s", urls[i].text, wrong ? wrong : "good", urls[i].wrong);
+        assert_false(memory);
+        assert_int_equal(heap.calls, 0);
+        assert_null(url.host);
+        psh_http_url_free(&env, &url);
+    }
+}
+
+static void a_url_has_2048_bytes_at_most(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_url url;
+    bool memory = false;
+    char text[2050];
+    use_heap(&env, &heap);
+    for (size_t len = 2047; len <= 2049; len++) {
+        memset(text, 'x', len);
+        memcpy(text, "http://a/", 9);
+        text[len] = '\0';
+        const char *wrong = psh_http_url(&env, text, &url, &memory);
+        assert_int_equal(wrong == NULL, len <= 2048);
+        if (!wrong) assert_int_equal(strlen(url.target), len - 8);
+        else assert_non_null(strstr(wrong, "over 2048 bytes"));
+        psh_http_url_free(&env, &url);
+    }
+    heap_is_empty(&heap);
+}
+
+static void a_url_without_memory(void **state)
+{
+    (void)state;
+    for (uint64_t n = 1; n <= 4; n++) {
+        struct psh_env env;
+        fake_heap heap;
+        struct psh_url url;
+        bool memory = false;
+        use_heap(&env, &heap);
+        heap.fail_at = n;
+        assert_null(psh_http_url(&env, "http://a:81/b", &url, &memory));
+        assert_int_equal(memory, n <= 3);
+        if (memory) heap_is_empty(&heap);
+        assert_int_equal(url.host != NULL, !memory);
+        psh_http_url_free(&env, &url);
+        heap_is_empty(&heap);
+    }
+}
+
+/* ---- growing requests ----------------------------------------------------------------------- */
+
+static struct psh_buf secret_buf(size_t max)
+{
+    struct psh_buf buf = {NULL, 0, 0, 0, true};
+    buf.max = max;
+    return buf;
+}
+
+static void holds(const struct psh_buf *buf, const char *text)
+{
+    if (buf->len != strlen(text) || (buf->len && memcmp(buf->data, text, buf->len) != 0))
+        fail_msg("is:   %.*s\nwant: %s", (int)buf->len, buf->len ? (const char *)buf->data : "",
+                 text);
+}
+
+static void forms_are_written_as_in_pusher_js(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_buf buf = secret_buf(1000);
+    use_heap(&env, &heap);
+    assert_true(psh_http_form(&env, &buf, "socket_id", "123.456", 7));
+    holds(&buf, "socket_id=123.456");
+    assert_true(psh_http_form(&env, &buf, "channel_name", "private-a;b@c,d=e_f", 19));
+    holds(&buf, "socket_id=123.456&channel_name=private-a%3Bb%40c%2Cd%3De_f");
+    buf.len = 0;
+    assert_true(psh_http_form(&env, &buf, "a b[]", "1&2=3+4%5", 9));
+    assert_true(psh_http_form(&env, &buf, "", "", 0));
+    assert_true(psh_http_form(&env, &buf, "e", NULL, 0));
+    assert_true(psh_http_form(&env, &buf, "~!*'()", "\xC3\xA9\xF0\x9F\x8E\xB8\0\r\n", 9));
+    holds(&buf, "a%20b%5B%5D=1%262%3D3%2B4%255&=&e=&~!*'()=%C3%A9%F0%9F%8E%B8%00%0D%0A");
+    psh_env_release(&env, &buf);
+    heap_is_empty(&heap);
+}
+
+static void all_bytes_in_a_form(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    use_heap(&env, &heap);
+    for (int byte = 0; byte < 256; byte++) {
+        char value = (char)byte, name[2] = {value, '\0'}, want[4], all[16];
+        struct psh_buf buf = secret_buf(100);
+        bool plain = (byte >= '0' && byte <= '9') || (byte >= 'A' && byte <= 'Z') ||
+                     (byte >= 'a' && byte <= 'z') || byte == '-' || byte == '_' || byte == '.' ||
+                     byte == '!' || byte == '~' || byte == '*' || byte == '\'' || byte == '(' ||
+                     byte == ')';
+        snprintf(want, sizeof want, plain ? "%c" : "%%%02X", (unsigned)byte);
+        snprintf(all, sizeof all, "%s=%s", byte ? want : "", want);
+        assert_true(psh_http_form(&env, &buf, name, &value, 1));
+        holds(&buf, all);
+        psh_env_release(&env, &buf);
+    }
+    heap_is_empty(&heap);
+}
+
+static void a_form_is_added_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    static const char all[] = "a=%20b&%2Fc=d%2F";
+    for (size_t max = 0; max <= sizeof all; max++) {
+        struct psh_env env;
+        fake_heap heap;
+        struct psh_buf buf = secret_buf(max);
+        use_heap(&env, &heap);
+        bool first = psh_http_form(&env, &buf, "a", " b", 2);
+        assert_int_equal(first, max >= 6);
+        holds(&buf, first ? "a=%20b" : "");
+        if (first) {
+            bool second = psh_http_form(&env, &buf, "/c", "d/", 2);
+            assert_int_equal(second, max >= sizeof all - 1);
+            holds(&buf, second ? all : "a=%20b");
+        }
+        psh_env_release(&env, &buf);
+        heap_is_empty(&heap);
+    }
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_buf buf = secret_buf(1000);
+    use_heap(&env, &heap);
+    heap.fail_at = 1;
+    assert_false(psh_http_form(&env, &buf, "a", "b", 1));
+    assert_true(psh_http_form(&env, &buf, "a", "b", 1));
+    heap.fail_at = 3;
+    assert_false(psh_http_form(&env, &buf, "a", "b", 1));
+    holds(&buf, "a=b");
+    psh_env_release(&env, &buf);
+    heap_is_empty(&heap);
+}
+
+static void fields_of_the_users(void **state)
+{
+    (void)state;
+    static const struct { const char *name, *value, *line; } fields[] = {
+        {"Authorization", "Bearer abc.def-123", "Authorization: Bearer abc.def-123\r\n"},
+        {"X-CSRF-Token", "  spaces\taround \t ", "X-CSRF-Token: spaces\taround\r\n"},
+        {"a", "", "a: \r\n"}, {"a", " \t ", "a: \r\n"},
+        {"!#$%&'*+-.^_`|~0aZ", "x", "!#$%&'*+-.^_`|~0aZ: x\r\n"},
+        {"X", "caf\xC3\xA9 \xFF", "X: caf\xC3\xA9 \xFF\r\n"},
+        {"X", "a: b", "X: a: b\r\n"},
+        {"Cookie", "a=b; c=d", "Cookie: a=b; c=d\r\n"},
+        {"Accept", "*/*", "Accept: */*\r\n"},
+        {"Hosts", "x", "Hosts: x\r\n"},
+        {"", "x", NULL}, {" ", "x", NULL}, {"a b", "x", NULL}, {"a:", "x", NULL},
+        {" a", "x", NULL}, {"a ", "x", NULL}, {"a\r\nb", "x", NULL}, {"caf\xC3\xA9", "x", NULL},
+        {"a", "x\r\nb: c", NULL}, {"a", "x\n", NULL}, {"a", "\r", NULL},
+        {"a", "x\r\n\r\nPOST /", NULL},
+        {"a", "x\x7F", NULL}, {"a", "\x1Bx", NULL}, {"a", "\x0Bx", NULL},
+        {"Host", "x", NULL}, {"host", "x", NULL}, {"HOST", "x", NULL},
+        {"Content-Length", "0", NULL}, {"content-LENGTH", "0", NULL},
+        {"Content-Type", "application/json", NULL}, {"Transfer-Encoding", "chunked", NULL},
+        {"Connection", "close", NULL}, {"Keep-Alive", "x", NULL}, {"Proxy-Connection", "x", NULL},
+        {"TE", "trailers", NULL}, {"Trailer", "x", NULL}, {"Upgrade", "h2c", NULL},
+        {"Expect", "100-continue", NULL}, {"Accept-Encoding", "gzip", NULL},
+        {"Content-Encoding", "gzip", NULL},
+    };
+    struct psh_env env;
+    fake_heap heap;
+    use_heap(&env, &heap);
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
+        struct psh_buf buf = secret_buf(100);
+        bool added = psh_http_field(&env, &buf, fields[i].name, fields[i].value);
+        if (added != (fields[i].line != NULL)) fail_msg("%s: %s", fields[i].name, fields[i].value);
+        holds(&buf, added ? fields[i].line : "");
+        psh_env_release(&env, &buf);
+    }
+    heap_is_empty(&heap);
+}
+
+/* Any byte anywhere in a name or a value: refused, or one line of which a reader makes the same
+   name and value again. */
+static void no_byte_makes_a_second_line(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    use_heap(&env, &heap);
+    for (int byte = 1; byte < 256; byte++) {
+        for (size_t at = 0; at < 8; at++) {
+            char name[] = "name", value[] = "a b";
+            struct psh_buf buf = secret_buf(100);
+            bool in_name = at < 4;
+            if (in_name) name[at] = (char)byte;
+            else if (at < 7) value[at - 4] = (char)byte;
+            bool added = psh_http_field(&env, &buf, name, value);
+            bool token = byte > ' ' && byte < 0x7F && !strchr("\"(),/:;<=>?@[\\]{}", byte);
+            bool visible = byte == '\t' || (byte >= ' ' && byte != 0x7F);
+            assert_int_equal(added, in_name ? token : visible || at == 7);
+            size_t ends = 0;
+            for (size_t i = 0; i < buf.len; i++) ends += buf.data[i] == '\n' || buf.data[i] == '\r';
+            assert_int_equal(ends, added ? 2 : 0);
+            if (added) {
+                assert_memory_equal(buf.data, name, 4);
+                assert_memory_equal(buf.data + 4, ": ", 2);
+                assert_memory_equal(buf.data + buf.len - 2, "\r\n", 2);
+            }
+            psh_env_release(&env, &buf);
+        }
+    }
+    heap_is_empty(&heap);
+}
+
+static void a_field_is_added_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    for (size_t max = 4; max <= 20; max++) {
+        for (uint64_t fail = 0; fail <= 6; fail++) {
+            struct psh_env env;
+            fake_heap heap;
+            struct psh_buf buf = secret_buf(max);
+            use_heap(&env, &heap);
+            assert_true(psh_http_add(&env, &buf, "1234", 4));
+            heap.fail_at = fail ? heap.calls + fail : 0;
+            bool added = psh_http_field(&env, &buf, "name", "value");
+            if (max < 17) assert_false(added);
+            if (max >= 17 && !heap.failed) assert_true(added);
+            if (heap.failed) assert_false(added);
+            holds(&buf, added ? "1234name: value\r\n" : "1234");
+            psh_env_release(&env, &buf);
+            heap_is_empty(&heap);
+        }
+    }
+}
+
+#define POST                                                                                       \
+    "POST /pusher/auth?x=1 HTTP/1.1\r\n"                                                           \
+    "Host: [::1]:8443\r\n"                                                                         \
+    "Content-Type: application/x-www-form-urlencoded\r\n"                                          \
+    "Accept: application/json\r\n"                                                                 \
+    "Connection: keep-alive\r\n"                                                                   \
+    "Content-Length: 13\r\n"                                                                       \
+    "Authorization: Bearer x\r\n"                                                                  \
+    "\r\n"                                                                                         \
+    "socket_id=1.2"
+
+/* Sees each block that is given back. */
+static void free_wiped(void *memory, void *user_data)
+{
+    const fake_block *block = (const fake_block *)memory - 1;
+    const unsigned char *at = (const unsigned char *)memory;
+    for (size_t i = 0; i < block->size; i++) assert_int_equal(at[i], 0);
+    fake_heap_free(memory, user_data);
+}
+
+static void a_post_is_written_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_url url;
+    struct psh_buf fields = secret_buf(1000), body = secret_buf(1000);
+    bool memory = false;
+    use_heap(&env, &heap);
+    assert_null(psh_http_url(&env, "https://[::1]:8443/pusher/auth?x=1", &url, &memory));
+    assert_true(psh_http_field(&env, &fields, "Authorization", "Bearer x"));
+    assert_true(psh_http_form(&env, &body, "socket_id", "1.2", 3));
+    void (*free_fn)(void *, void *) = env.allocator.free_fn;
+    env.allocator.free_fn = free_wiped;
+    for (size_t max = 0; max < sizeof POST + 5; max++) {
+        struct psh_buf out = secret_buf(max);
+        bool written = psh_http_post(&env, &out, &url, &fields, &body);
+        assert_int_equal(written, max >= sizeof POST - 1);
+        holds(&out, written ? POST : "");
+        psh_env_release(&env, &out);
+    }
+    bool written = false;
+    for (uint64_t n = 1; !written; n++) {
+        struct psh_buf out = secret_buf(1000);
+        assert_true(psh_http_add(&env, &out, "before", 6));
+        heap.failed = 0;
+        heap.fail_at = heap.calls + n;
+        written = psh_http_post(&env, &out, &url, &fields, &body);
+        assert_int_equal(written, heap.failed == 0);
+        holds(&out, written ? "before" POST : "before");
+        assert_true(written || n < 20);
+        psh_env_release(&env, &out);
+    }
+    env.allocator.free_fn = free_fn;
+    psh_env_release(&env, &fields);
+    psh_env_release(&env, &body);
+    psh_http_url_free(&env, &url);
+    heap_is_empty(&heap);
+}
+
+static void a_post_of_nothing(void **state)
+{
+    (void)state;
+    struct psh_env env;
+    fake_heap heap;
+    struct psh_url url;
+    struct psh_buf nothing = secret_buf(0), out = secret_buf(1000);
+    bool memory = false;
+    use_heap(&env, &heap);
+    assert_null(psh_http_url(&env, "http://a", &url, &memory));
+    assert_true(psh_http_post(&env, &out, &url, &nothing, &nothing));
+    holds(&out, "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+                "Accept: application/json\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n");
+    psh_env_release(&env, &out);
+    psh_http_url_free(&env, &url);
+    heap_is_empty(&heap);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -387,6 +834,18 @@ int main(void)
         cmocka_unit_test(lists_hold_whole_tokens),
         cmocka_unit_test(a_request_is_written_as_it_must_be),
         cmocka_unit_test(a_request_that_does_not_fit_says_so),
+        cmocka_unit_test(good_urls),
+        cmocka_unit_test(bad_urls),
+        cmocka_unit_test(a_url_has_2048_bytes_at_most),
+        cmocka_unit_test(a_url_without_memory),
+        cmocka_unit_test(forms_are_written_as_in_pusher_js),
+        cmocka_unit_test(all_bytes_in_a_form),
+        cmocka_unit_test(a_form_is_added_whole_or_not_at_all),
+        cmocka_unit_test(fields_of_the_users),
+        cmocka_unit_test(no_byte_makes_a_second_line),
+        cmocka_unit_test(a_field_is_added_whole_or_not_at_all),
+        cmocka_unit_test(a_post_is_written_whole_or_not_at_all),
+        cmocka_unit_test(a_post_of_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

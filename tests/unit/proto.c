@@ -30,6 +30,11 @@ static const struct known { const char *name; enum psh_kind kind; } known[] = {
     {"pusher_internal:subscription_succeeded", PSH_KIND_SUBSCRIBED},
     {"pusher_internal:subscription_error", PSH_KIND_REFUSED},
     {"pusher_internal:subscription_count", PSH_KIND_COUNT},
+    {"pusher_internal:member_added", PSH_KIND_JOINED},
+    {"pusher_internal:member_removed", PSH_KIND_LEFT},
+    {"pusher_internal:watchlist_events", PSH_KIND_WATCHLIST},
+    {"pusher:cache_miss", PSH_KIND_MISS},
+    {"pusher:signin_success", PSH_KIND_SIGNED_IN},
 };
 
 /* What a changed name must be: the internal ones stay secret, all others are the application's. */
@@ -46,14 +51,10 @@ static void kinds_by_name(void **state)
     static const struct known others[] = {
         {"", PSH_KIND_EVENT}, {"message", PSH_KIND_EVENT}, {"client-typing", PSH_KIND_EVENT},
         {"App\\Events\\X", PSH_KIND_EVENT}, {"pusher", PSH_KIND_EVENT},
-        {"pusher:", PSH_KIND_EVENT}, {"pusher:cache_miss", PSH_KIND_EVENT},
-        {"pusher:signin_success", PSH_KIND_EVENT}, {"pusher:unknown", PSH_KIND_EVENT},
+        {"pusher:", PSH_KIND_EVENT}, {"pusher:unknown", PSH_KIND_EVENT},
         {"pusher:subscription_succeeded", PSH_KIND_EVENT},
         {"pusher:subscription_count", PSH_KIND_EVENT},
         {"pusher_internal", PSH_KIND_EVENT}, {"pusher_internal:", PSH_KIND_INTERNAL},
-        {"pusher_internal:member_added", PSH_KIND_INTERNAL},
-        {"pusher_internal:member_removed", PSH_KIND_INTERNAL},
-        {"pusher_internal:watchlist_events", PSH_KIND_INTERNAL},
         {"pusher_internal:error", PSH_KIND_INTERNAL},
         {"pusher_internal:ping", PSH_KIND_INTERNAL},
         {"pusher_internal:connection_established", PSH_KIND_INTERNAL},
@@ -389,20 +390,33 @@ static void the_length_of_a_name(void **state)
     assert_null(psh_proto_bad_channel("a#b"));
 }
 
-static void names_that_need_auth(void **state)
+static void kinds_by_the_longest_prefix(void **state)
 {
     (void)state;
-    static const struct { const char *name; bool needs; } names[] = {
-        {"private-x", true}, {"private-", true}, {"private-encrypted-x", true},
-        {"private-cache-x", true}, {"private-encrypted-cache-x", true},
-        {"presence-x", true}, {"presence-", true}, {"presence-cache-x", true},
-        {"private", false}, {"presence", false}, {"privat", false}, {"", false},
-        {"Private-x", false}, {"xprivate-x", false}, {"cache-x", false},
-        {"cache-private-x", false},
-        {"privatex-", false}, {"presence_x", false},
+    static const struct { const char *name; pusher_kind kind; } names[] = {
+        {"private-x", PUSHER_KIND_PRIVATE}, {"private-", PUSHER_KIND_PRIVATE},
+        {"private-encrypted-x", PUSHER_KIND_ENCRYPTED},
+        {"private-cache-x", PUSHER_KIND_PRIVATE_CACHE},
+        {"private-encrypted-cache-x", PUSHER_KIND_ENCRYPTED_CACHE},
+        {"private-encrypted", PUSHER_KIND_PRIVATE}, {"private-cache", PUSHER_KIND_PRIVATE},
+        {"private-encrypted-cache", PUSHER_KIND_ENCRYPTED},
+        {"private-cache-encrypted-x", PUSHER_KIND_PRIVATE_CACHE},
+        {"presence-x", PUSHER_KIND_PRESENCE}, {"presence-", PUSHER_KIND_PRESENCE},
+        {"presence-cache-x", PUSHER_KIND_PRESENCE_CACHE},
+        {"presence-encrypted-x", PUSHER_KIND_PRESENCE},
+        {"cache-x", PUSHER_KIND_CACHE}, {"cache-private-x", PUSHER_KIND_CACHE},
+        {"private", PUSHER_KIND_PUBLIC}, {"presence", PUSHER_KIND_PUBLIC},
+        {"privat", PUSHER_KIND_PUBLIC}, {"", PUSHER_KIND_PUBLIC}, {"cache", PUSHER_KIND_PUBLIC},
+        {"Private-x", PUSHER_KIND_PUBLIC}, {"xprivate-x", PUSHER_KIND_PUBLIC},
+        {"privatex-", PUSHER_KIND_PUBLIC}, {"presence_x", PUSHER_KIND_PUBLIC},
     };
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
-        if (psh_proto_needs_auth(names[i].name) != names[i].needs) fail_msg("%s", names[i].name);
+        if (psh_proto_channel_kind(names[i].name) != names[i].kind) fail_msg("%s", names[i].name);
+    for (int kind = 0; kind <= PUSHER_KIND_ENCRYPTED_CACHE; kind++) {
+        assert_int_equal(psh_proto_is_cache((pusher_kind)kind), kind % 2);
+        assert_int_equal(psh_proto_is_presence((pusher_kind)kind), kind == 4 || kind == 5);
+        assert_int_equal(psh_proto_is_encrypted((pusher_kind)kind), kind >= 6);
+    }
 }
 
 /* ---- what we say ---------------------------------------------------------------------------- */
@@ -413,19 +427,37 @@ static void subscribe_frames_exactly(void **state)
     char at[320], longest[201];
     struct psh_text text;
     psh_env_text(&text, at, sizeof at);
-    psh_proto_subscribe(&text, "chat", true);
+    psh_proto_subscribe(&text, "chat", NULL, NULL);
     assert_string_equal(at, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"chat\"}}");
     assert_int_equal(text.len, strlen(at));
     psh_env_text(&text, at, sizeof at);
-    psh_proto_subscribe(&text, "_-=@,.;:#1", false);
+    psh_proto_unsubscribe(&text, "_-=@,.;:#1");
     assert_string_equal(at,
                         "{\"event\":\"pusher:unsubscribe\",\"data\":{\"channel\":\"_-=@,.;:#1\"}}");
     memset(longest, 'x', 200);
     longest[200] = '\0';
     psh_env_text(&text, at, sizeof at);
-    psh_proto_subscribe(&text, longest, false);
+    psh_proto_unsubscribe(&text, longest);
     assert_false(text.cut);
     assert_true(psh_json_valid(text.at, text.len));
+    psh_env_text(&text, at, sizeof at);
+    psh_proto_subscribe(&text, "private-a", "\"auth\":\"k:s\"", NULL);
+    assert_string_equal(at, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"private-a\","
+                            "\"auth\":\"k:s\"}}");
+    psh_env_text(&text, at, sizeof at);
+    psh_proto_subscribe(&text, "a", NULL, "\"rewind\":1");
+    assert_string_equal(at, "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"a\","
+                            "\"rewind\":1}}");
+    psh_env_text(&text, at, sizeof at);
+    psh_proto_subscribe(&text, "private-a", "\"auth\":\"k:s\"", "\"rewind\":1");
+    assert_true(psh_json_valid(text.at, text.len));
+    psh_env_text(&text, at, sizeof at);
+    psh_proto_signin(&text, "\"auth\":\"k:s\",\"user_data\":\"{}\"");
+    assert_string_equal(at, "{\"event\":\"pusher:signin\",\"data\":{\"auth\":\"k:s\","
+                            "\"user_data\":\"{}\"}}");
+    psh_env_text(&text, at, sizeof at);
+    psh_proto_trigger(&text, "private-a", "client-x", "{\"a\":1}", 7);
+    assert_string_equal(at, "{\"event\":\"client-x\",\"channel\":\"private-a\",\"data\":{\"a\":1}}");
     assert_string_equal(PSH_PROTO_PING, "{\"event\":\"pusher:ping\",\"data\":{}}");
     assert_string_equal(PSH_PROTO_PONG, "{\"event\":\"pusher:pong\",\"data\":{}}");
 }
@@ -478,7 +510,7 @@ int main(void)
         cmocka_unit_test(counts_in_every_shape),
         cmocka_unit_test(each_byte_in_a_name),
         cmocka_unit_test(the_length_of_a_name),
-        cmocka_unit_test(names_that_need_auth),
+        cmocka_unit_test(kinds_by_the_longest_prefix),
         cmocka_unit_test(subscribe_frames_exactly),
         cmocka_unit_test(the_channel_named_in_an_error),
     };

@@ -8,6 +8,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -25,6 +27,9 @@ static void *stand_in_malloc(size_t size);
 static int stand_in_socket(int family, int type, int protocol);
 static int stand_in_connect(int fd, const struct sockaddr *address, socklen_t len);
 static int stand_in_close(int fd);
+static int stand_in_poll(struct pollfd *fds, nfds_t count, int timeout_ms);
+static int stand_in_fcntl(int fd, int command, ...);
+static int stand_in_clock(clockid_t id, struct timespec *now);
 
 #define getaddrinfo stand_in_getaddrinfo
 #define freeaddrinfo stand_in_freeaddrinfo
@@ -35,6 +40,9 @@ static int stand_in_close(int fd);
 #define socket stand_in_socket
 #define connect stand_in_connect
 #define close stand_in_close
+#define poll stand_in_poll
+#define fcntl stand_in_fcntl
+#define clock_gettime stand_in_clock
 #define PUSHER_SOCKETS
 #define PUSHER_IMPLEMENTATION
 #include "pusher.h"
@@ -47,6 +55,9 @@ static int stand_in_close(int fd);
 #undef socket
 #undef connect
 #undef close
+#undef poll
+#undef fcntl
+#undef clock_gettime
 
 #include "fake.h"
 
@@ -68,6 +79,12 @@ static struct {
     int twice;                    /* closes of what was closed */
     int connect_error;            /* connect() fails with it at once; see stand_in_connect() */
     uint16_t unreachable;         /* but for EINTR: on this port only */
+    int families[32], tries;      /* of the addresses that connect() was called for */
+    bool frozen;                  /* the library's clock stands still at */
+    uint64_t frozen_ms;
+    bool poll_interrupted;        /* the library's poll() is, without end */
+    bool stays_blocking;          /* no descriptor can be made non-blocking */
+    sigset_t mask;                /* of the thread that looked up last */
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER, .moved = PTHREAD_COND_INITIALIZER};
 
 static int stand_in_getaddrinfo(const char *host, const char *port, const struct addrinfo *hints,
@@ -76,6 +93,7 @@ static int stand_in_getaddrinfo(const char *host, const char *port, const struct
     if (hints->ai_flags & AI_NUMERICHOST) return getaddrinfo(host, port, hints, list);
     pthread_mutex_lock(&world.lock);
     world.asked++;
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &world.mask);
     pthread_cond_broadcast(&world.moved);
     while (world.held) pthread_cond_wait(&world.moved, &world.lock);
     const bool own = world.own_answer;
@@ -141,6 +159,9 @@ static int stand_in_connect(int fd, const struct sockaddr *address, socklen_t le
 {
     struct sockaddr_in v4;
     memset(&v4, 0, sizeof v4);
+    if (world.tries < (int)ARRAY_LEN(world.families))
+        world.families[world.tries] = address->sa_family;
+    world.tries++;
     if (address->sa_family == AF_INET) memcpy(&v4, address, sizeof v4);
     if (world.connect_error && ntohs(v4.sin_port) == world.unreachable) {
         errno = world.connect_error;
@@ -161,6 +182,33 @@ static int stand_in_close(int fd)
     return close(fd);
 }
 
+static int stand_in_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
+{
+    if (!world.poll_interrupted) return poll(fds, count, timeout_ms);
+    errno = EINTR;
+    return -1;
+}
+
+static int stand_in_fcntl(int fd, int command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    int argument = command == F_SETFD || command == F_SETFL ? va_arg(list, int) : 0;
+    va_end(list);
+    if (!world.stays_blocking || command != F_SETFL) return fcntl(fd, command, argument);
+    errno = EINVAL;
+    return -1;
+}
+
+static int stand_in_clock(clockid_t id, struct timespec *now)
+{
+    assert_int_equal(id, CLOCK_MONOTONIC);
+    if (!world.frozen) return clock_gettime(id, now);
+    now->tv_sec = (time_t)(world.frozen_ms / 1000);
+    now->tv_nsec = (long)(world.frozen_ms % 1000) * 1000000;
+    return 0;
+}
+
 static int begin(void **state)
 {
     (void)state;
@@ -168,6 +216,9 @@ static int begin(void **state)
     world.error = world.asked = world.answered = world.freed = 0;
     world.list = NULL;
     world.connect_error = world.unreachable = 0;
+    world.tries = 0;
+    world.frozen = world.poll_interrupted = world.stays_blocking = false;
+    world.frozen_ms = 1000000;
     world.fails_at = world.calls = world.opened = world.closed = world.twice = 0;
     return 0;
 }
@@ -374,6 +425,49 @@ static void a_name_is_looked_up_on_a_thread(void **state)
     connects_to(AF_INET, "localhost", true);
 }
 
+static bool localhost_has_ipv6(void)
+{
+    struct addrinfo hints, *list = NULL;
+    memset(&hints, 0, sizeof hints);
+    hints.ai_family = AF_INET6;
+    hints.ai_socktype = SOCK_STREAM;
+    if (getaddrinfo("localhost", "80", &hints, &list) != 0) return false;
+    freeaddrinfo(list);
+    return true;
+}
+
+/* The server is on one family only, whichever the system names first. */
+static void localhost_is_found_on_ipv6_alone(void **state)
+{
+    (void)state;
+    if (!localhost_has_ipv6()) {
+        print_message("not tried: localhost is not ::1 here\n");
+        return;
+    }
+    connects_to(AF_INET6, "localhost", true);
+}
+
+/* They are for the program's threads; and those keep theirs. */
+static void the_look_up_takes_no_signals(void **state)
+{
+    (void)state;
+    sigset_t none, before, after;
+    static const int signals[] = {SIGINT, SIGTERM, SIGALRM, SIGCHLD, SIGUSR1, SIGPIPE};
+    assert_int_equal(sigemptyset(&none), 0);
+    assert_int_equal(sigaddset(&none, SIGALRM), 0);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &none, &before), 0);
+    world.own_answer = true;
+    world.error = EAI_NONAME;
+    void *stream = open_to("name", 80);
+    wait_for(&world.answered, 1);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, &after), 0);
+    for (size_t i = 0; i < ARRAY_LEN(signals); i++) {
+        assert_int_equal(sigismember(&world.mask, signals[i]), 1);
+        assert_int_equal(sigismember(&after, signals[i]), signals[i] == SIGALRM);
+    }
+    psh_sockets_close(stream);
+}
+
 static void sockets_have_the_options_they_need(void **state)
 {
     (void)state;
@@ -493,6 +587,7 @@ static void tries(const char *kinds, int want, const char *error)
 static void the_next_address_is_tried(void **state)
 {
     (void)state;
+    world.frozen = true; /* a failure takes no time */
     tries("g", 1, NULL);
     tries("rg", 1, NULL);
     tries("rrrg", 1, NULL);
@@ -564,6 +659,350 @@ static void the_other_family_is_tried(void **state)
     psh_sockets_close(stream);
     wait_for(&world.freed, 1);
     close(server);
+    close(listener);
+}
+
+/* ---- the race ------------------------------------------------------------------------------- */
+
+/* A port whose connections are neither made nor refused: the queue of a listener that does not
+   accept is full. Not every system drops what comes then. */
+struct silence {
+    int fds[9];
+    int count;
+    uint16_t port;
+};
+
+static bool silence_begin(struct silence *silence)
+{
+    silence->fds[0] = listen_on(AF_INET, &silence->port);
+    silence->count = 1;
+    assert_int_equal(listen(silence->fds[0], 0), 0);
+    while (silence->count < (int)ARRAY_LEN(silence->fds)) {
+        struct address address = loopback(AF_INET, silence->port);
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        struct pollfd wait = {fd, POLLOUT, 0};
+        assert_true(fd >= 0);
+        assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+        (void)connect(fd, &address.at.any, address.len);
+        silence->fds[silence->count++] = fd;
+        if (poll(&wait, 1, 100) == 0) return true;
+    }
+#if defined(__linux__)
+    fail_msg("the queue takes everything");
+#endif
+    print_message("not tried: no port of this system can be made silent\n");
+    return false;
+}
+
+static void silence_end(struct silence *silence)
+{
+    while (silence->count > 0) close(silence->fds[--silence->count]);
+}
+
+/* s: silent, r: refused, g: good; 6: refused on ::1. The look-up's answer. */
+struct field {
+    struct choice choices[24];
+    struct silence silence;
+    uint16_t good, refused;
+    int listener, holder;
+};
+
+static bool has_answer(void *stream)
+{
+    struct psh_lookup *lookup = ((struct psh_socket *)stream)->lookup;
+    psh_sockets_lock(&lookup->lock);
+    bool done = lookup->done;
+    psh_sockets_unlock(&lookup->lock);
+    return done;
+}
+
+static void *field_open(struct field *field, const char *kinds)
+{
+    field->listener = listen_on(AF_INET, &field->good);
+    field->holder = closed_port(&field->refused);
+    size_t count = strlen(kinds);
+    assert_true(count <= ARRAY_LEN(field->choices));
+    for (size_t i = 0; i < count; i++) {
+        uint16_t port = kinds[i] == 'g' ? field->good
+                      : kinds[i] == 's' ? field->silence.port : field->refused;
+        add_choice(field->choices, i, kinds[i] == '6' ? AF_INET6 : AF_INET, port);
+    }
+    world.own_answer = true;
+    world.list = &field->choices[0].info;
+    world.freed = world.tries = 0;
+    void *stream = open_to("name", 80);
+    for (int i = 0; i < 20000 && !has_answer(stream); i++) sleep_ms(1);
+    assert_true(has_answer(stream));
+    return stream;
+}
+
+static void field_close(struct field *field, void *stream)
+{
+    psh_sockets_close(stream);
+    wait_for(&world.freed, 1);
+    close(field->holder);
+    close(field->listener);
+}
+
+static void silence_is_overtaken(void **state)
+{
+    (void)state;
+    struct field field;
+    if (!silence_begin(&field.silence)) return;
+    world.frozen = true;
+    void *stream = field_open(&field, "sg");
+    for (int i = 0; i < 100; i++) assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    world.frozen_ms += 249;
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    assert_int_equal(world.tries, 1);
+    assert_int_equal(psh_sockets_fd(stream), -1);
+    world.frozen_ms += 1;
+    assert_int_equal(ready(stream, 20000), 1);
+    assert_int_equal(world.tries, 2);
+    assert_int_equal(world.closed, 1); /* the silent one */
+    assert_true(psh_sockets_fd(stream) >= 0);
+    int server = accept_one(field.listener);
+    exchange(stream, server);
+    close(server);
+    field_close(&field, stream);
+    silence_end(&field.silence);
+}
+
+/* Beside one that is silent, too: the next one starts as soon as one has failed. */
+static void a_failure_does_not_wait_for_silence(void **state)
+{
+    (void)state;
+    struct field field;
+    if (!silence_begin(&field.silence)) return;
+    world.frozen = true;
+    void *stream = field_open(&field, "srrg");
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    world.frozen_ms += 250;
+    assert_int_equal(ready(stream, 20000), 1);
+    assert_int_equal(world.tries, 4);
+    field_close(&field, stream);
+    silence_end(&field.silence);
+}
+
+/* With one address left the event loop has something to wait for; before that, time alone. */
+static void the_last_address_can_be_waited_for(void **state)
+{
+    (void)state;
+    struct field field;
+    if (!silence_begin(&field.silence)) return;
+    world.frozen = true;
+    void *stream = field_open(&field, "s");
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    assert_int_equal(psh_sockets_fd(stream), -1);
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_WRITE);
+    intptr_t fd = psh_sockets_fd(stream);
+    assert_true(fd >= 0);
+    world.frozen_ms += 100000;
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_WRITE);
+    assert_int_equal(psh_sockets_fd(stream), fd);
+    assert_int_equal(world.tries, 1);
+    field_close(&field, stream);
+
+    stream = field_open(&field, "rs"); /* the first falls out at once */
+    for (int i = 0; i < 20000 && world.tries < 2; i++, sleep_ms(1))
+        assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_WRITE);
+    assert_int_equal(world.tries, 2);
+    assert_true(psh_sockets_fd(stream) >= 0);
+    field_close(&field, stream);
+
+    stream = field_open(&field, "s6"); /* the other family is left */
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+        assert_int_equal(psh_sockets_fd(stream), -1);
+    }
+    world.frozen_ms += 250;
+    assert_int_equal(ready(stream, 100), PUSHER_IO_WANT_WRITE);
+    assert_int_equal(world.tries, 2);
+    assert_true(psh_sockets_fd(stream) >= 0);
+    field_close(&field, stream);
+
+    stream = field_open(&field, "ss"); /* two at once are too many for one descriptor */
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    world.frozen_ms += 250;
+    for (int i = 0; i < 3; i++) assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    assert_int_equal(world.tries, 2);
+    assert_int_equal(psh_sockets_fd(stream), -1);
+    field_close(&field, stream);
+    silence_end(&field.silence);
+}
+
+/* Eight at most; then the oldest makes room. */
+static void the_oldest_makes_room(void **state)
+{
+    (void)state;
+    struct field field;
+    if (!silence_begin(&field.silence)) return;
+    world.frozen = true;
+    void *stream = field_open(&field, "ssssssssssg");
+    for (int tries = 1; tries < 10; tries++) {
+        assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+        assert_int_equal(world.tries, tries);
+        assert_int_equal(world.closed, tries > PSH_RACE_LANES ? tries - PSH_RACE_LANES : 0);
+        world.frozen_ms += 250;
+    }
+    struct psh_socket *s = (struct psh_socket *)stream;
+    psh_fd oldest = s->lane[0], second = s->lane[1];
+    assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+    assert_int_equal(world.closed, 2);
+    assert_int_equal(s->lane[0], second);
+    assert_int_not_equal(s->lane[0], oldest);
+    world.frozen_ms += 250;
+    assert_int_equal(ready(stream, 20000), 1);
+    assert_int_equal(world.closed, 10);
+    field_close(&field, stream);
+    silence_end(&field.silence);
+}
+
+static void a_race_can_be_given_up(void **state)
+{
+    (void)state;
+    struct field field;
+    if (!silence_begin(&field.silence)) return;
+    world.frozen = true;
+    void *stream = field_open(&field, "ssss");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+        world.frozen_ms += 250;
+    }
+    assert_int_equal(world.opened, 3);
+    field_close(&field, stream);
+    assert_int_equal(world.closed, 3);
+    silence_end(&field.silence);
+}
+
+/* The order in which addresses are tried, as families: 6 for IPv6. */
+static void order(const char *kinds, const char *want)
+{
+    struct field field;
+    field.silence.port = 0;
+    void *stream = field_open(&field, kinds);
+    assert_int_equal(ready(stream, 20000), PUSHER_IO_ERROR);
+    assert_int_equal(world.tries, strlen(want));
+    for (int i = 0; i < world.tries; i++)
+        assert_int_equal(world.families[i], want[i] == '6' ? AF_INET6 : AF_INET);
+    field_close(&field, stream);
+}
+
+static void families_take_turns(void **state)
+{
+    (void)state;
+    order("r", "4");
+    order("666rr", "64646");
+    order("rr6", "464");
+    order("r6", "46");
+    order("6r", "64");
+    order("666", "666");
+    order("6rrrr", "64444");
+    order("rrr66", "46464");
+}
+
+/* Of many that fail at once, as all of IPv6 may, one poll tries a few. */
+static void what_fails_at_once_is_not_tried_without_end(void **state)
+{
+    (void)state;
+    struct field field;
+    field.silence.port = 0;
+    world.connect_error = EHOSTUNREACH;
+    world.unreachable = 0;
+    world.frozen = true;
+    void *stream = field_open(&field, "666666666666666666666666"); /* its port is read as 0 */
+    for (int tries = PSH_RACE_LANES; tries <= 24; tries += PSH_RACE_LANES) {
+        int want = tries < 24 ? PUSHER_IO_WANT_READ : PUSHER_IO_ERROR;
+        assert_int_equal(psh_sockets_ready(stream), want);
+        assert_int_equal(world.tries, tries);
+    }
+    assert_string_equal(psh_sockets_error(stream), "no route to the host");
+    field_close(&field, stream);
+}
+
+/* A pair of descriptors that cannot be written to, or can. */
+static void add_lane(struct psh_socket *s, int *others, bool full)
+{
+    int pair[2];
+    char bytes[4096] = {0};
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+    assert_int_equal(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
+    while (full && send(pair[0], bytes, sizeof bytes, 0) > 0) continue;
+    world.opened++;
+    others[s->lanes] = pair[1];
+    s->lane[s->lanes++] = pair[0];
+}
+
+/* Of two that stand at the same time the older is taken; all others are closed. */
+static void the_first_that_stands_is_taken(void **state)
+{
+    (void)state;
+    for (int first = 0; first < 4; first++) {
+        struct psh_socket s;
+        int others[4];
+        memset(&s, 0, sizeof s);
+        s.fd = PSH_SOCKETS_NONE;
+        world.closed = world.opened = 0;
+        for (int i = 0; i < 4; i++) add_lane(&s, others, i < first);
+        psh_fd winner = s.lane[first];
+        assert_true(psh_sockets_finish(&s));
+        assert_int_equal(s.fd, winner);
+        assert_int_equal(s.lanes, 0);
+        assert_int_equal(world.closed, 3);
+        psh_sockets_shut(s.fd);
+        for (int i = 0; i < 4; i++) close(others[i]);
+    }
+}
+
+/* However fast the connection was made. Between two connections with the same number an event
+   loop could not tell that there are two. */
+static void a_descriptor_is_never_told_at_once(void **state)
+{
+    (void)state;
+    uint16_t port;
+    int listener = listen_on(AF_INET, &port);
+    world.connect_error = EISCONN; /* connected before connect() returns */
+    for (int i = 0; i < 3; i++) {
+        void *stream = open_to("127.0.0.1", port);
+        assert_int_equal(psh_sockets_fd(stream), -1);
+        assert_int_equal(psh_sockets_ready(stream), PUSHER_IO_WANT_READ);
+        assert_int_equal(psh_sockets_fd(stream), -1);
+        assert_int_equal(psh_sockets_ready(stream), 1);
+        assert_true(psh_sockets_fd(stream) >= 0);
+        assert_int_equal(psh_sockets_ready(stream), 1);
+        psh_sockets_close(stream);
+    }
+    close(listener);
+}
+
+static void a_socket_that_would_block_is_not_used(void **state)
+{
+    (void)state;
+    uint16_t port;
+    int listener = listen_on(AF_INET, &port);
+    world.stays_blocking = true;
+    void *stream = open_to("127.0.0.1", port);
+    assert_int_equal(ready(stream, 20000), PUSHER_IO_ERROR);
+    assert_string_equal(psh_sockets_error(stream), "socket error");
+    assert_int_equal(world.tries, 0);
+    assert_int_equal(world.closed, 1);
+    psh_sockets_close(stream);
+    close(listener);
+}
+
+static void an_interrupted_poll_is_no_answer(void **state)
+{
+    (void)state;
+    uint16_t port;
+    int listener = listen_on(AF_INET, &port);
+    void *stream = open_to("127.0.0.1", port);
+    world.poll_interrupted = true;
+    assert_int_equal(ready(stream, 50), PUSHER_IO_WANT_WRITE);
+    assert_null(psh_sockets_error(stream));
+    world.poll_interrupted = false;
+    assert_int_equal(ready(stream, 20000), 1);
+    psh_sockets_close(stream);
     close(listener);
 }
 
@@ -763,7 +1202,7 @@ static void errors_of_the_system_are_words(void **state)
     (void)state;
     static const struct { int error; const char *text; } reasons[] = {
         {ECONNREFUSED, "connection refused"}, {ECONNRESET, "connection reset"},
-        {ETIMEDOUT, "timed out"}, {EHOSTUNREACH, "no route to the host"},
+        {ECONNABORTED, "connection aborted"}, {ETIMEDOUT, "timed out"}, {EHOSTUNREACH, "no route to the host"},
         {ENETUNREACH, "network unreachable"}, {EPIPE, "connection closed by the other side"},
         {EMFILE, "out of file descriptors"}, {ENFILE, "out of file descriptors"},
         {EACCES, "not permitted"}, {EPERM, "not permitted"},
@@ -940,6 +1379,128 @@ static void a_client_waits_for_what_it_needs(void **state)
     close(holder);
 }
 
+/* ---- a whole client meanwhile --------------------------------------------------------------- */
+
+static pusher_client *client_to(const char *host, uint16_t port)
+{
+    pusher_options options;
+    memset(&options, 0, sizeof options);
+    options.key = "key";
+    options.host = host;
+    options.port = port;
+    pusher_client *client = pusher_create(&options, NULL);
+    assert_non_null(client);
+    assert_int_equal(pusher_connect(client), PUSHER_OK);
+    return client;
+}
+
+/* Whoever connects has sent its request. */
+static void expect_request(int listener)
+{
+    char head[9];
+    int server = accept_one(listener);
+    struct pollfd wait = {server, POLLIN, 0};
+    assert_int_equal(poll(&wait, 1, 20000), 1);
+    assert_int_equal(recv(server, head, sizeof head, 0), sizeof head);
+    assert_memory_equal(head, "GET /app/", sizeof head);
+    close(server);
+}
+
+static bool has_come(int listener)
+{
+    struct pollfd wait = {listener, POLLIN, 0};
+    return poll(&wait, 1, 0) == 1;
+}
+
+static uint64_t timed_poll(pusher_client *client)
+{
+    struct timespec from, to;
+    clock_gettime(CLOCK_MONOTONIC, &from);
+    (void)pusher_poll(client, pusher_sockets_now_ms());
+    clock_gettime(CLOCK_MONOTONIC, &to);
+    return (uint64_t)((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec) / 1000;
+}
+
+enum { RESOLVER_MS = 2000 };
+
+/* A resolver that sleeps, an address that never answers, one that refuses, and then the good one:
+   no poll waits for any of them. */
+static void no_poll_waits_for_the_network(void **state)
+{
+    (void)state;
+    struct field field;
+    memset(&field, 0, sizeof field);
+    if (!silence_begin(&field.silence)) return;
+    field.listener = listen_on(AF_INET, &field.good);
+    field.holder = closed_port(&field.refused);
+    add_choice(field.choices, 0, AF_INET, field.silence.port);
+    add_choice(field.choices, 1, AF_INET, field.refused);
+    add_choice(field.choices, 2, AF_INET, field.good);
+    world.own_answer = world.held = true;
+    world.list = &field.choices[0].info;
+    pusher_client *client = client_to("name", 80);
+    uint64_t start = now_ms(), slow = 0, racing = 0;
+    uint32_t polls = 0;
+    for (; now_ms() - start < RESOLVER_MS; polls++) {
+        uint64_t us = timed_poll(client);
+        if (us > slow) slow = us;
+        sleep_ms(1);
+    }
+    wait_for(&world.asked, 1);
+    assert_int_equal(world.answered, 0);
+    assert_int_equal(world.tries, 0);
+    assert_int_equal(pusher_get_state(client), PUSHER_CONNECTING);
+    let_go();
+    start = now_ms();
+    while (now_ms() - start < LONG && !has_come(field.listener)) {
+        uint64_t us = timed_poll(client);
+        if (us > racing) racing = us;
+        polls++;
+        sleep_ms(1);
+    }
+    for (int i = 0; i < 20; i++, sleep_ms(1)) (void)timed_poll(client);
+    assert_int_equal(world.tries, 3);
+    expect_request(field.listener);
+    print_message("worst of %u polls: %u us while the resolver slept, %u us in the race\n",
+                  (unsigned)polls, (unsigned)slow, (unsigned)racing);
+    pusher_destroy(client);
+    wait_for(&world.freed, 1);
+    close(field.holder);
+    close(field.listener);
+    silence_end(&field.silence);
+}
+
+/* What an event loop is told is enough to get through a race, without spinning. */
+static void an_event_loop_gets_through_a_race(void **state)
+{
+    (void)state;
+    struct field field;
+    memset(&field, 0, sizeof field);
+    if (!silence_begin(&field.silence)) return;
+    field.listener = listen_on(AF_INET, &field.good);
+    add_choice(field.choices, 0, AF_INET, field.silence.port);
+    add_choice(field.choices, 1, AF_INET, field.good);
+    world.own_answer = true;
+    world.list = &field.choices[0].info;
+    pusher_client *client = client_to("name", 80);
+    int polls = 0;
+    for (; polls < 2000; polls++) {
+        (void)pusher_poll(client, pusher_sockets_now_ms());
+        if (has_come(field.listener)) break;
+        pusher_sockets_wait(client, LONG);
+    }
+    for (int i = 0; i < 5; i++) {
+        (void)pusher_poll(client, pusher_sockets_now_ms());
+        pusher_sockets_wait(client, 20);
+    }
+    expect_request(field.listener);
+    assert_in_range(polls, 3, 1999);
+    pusher_destroy(client);
+    wait_for(&world.freed, 1);
+    close(field.listener);
+    silence_end(&field.silence);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, finish)
 
 int main(void)
@@ -947,6 +1508,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_numeric_address_needs_no_thread),
         TEST(a_name_is_looked_up_on_a_thread),
+        TEST(localhost_is_found_on_ipv6_alone),
+        TEST(the_look_up_takes_no_signals),
         TEST(sockets_have_the_options_they_need),
         TEST(a_refused_port_says_so),
         TEST(a_host_that_cannot_be_has_no_address),
@@ -955,6 +1518,17 @@ int main(void)
         TEST(connect_may_say_it_in_other_ways),
         TEST(a_connection_may_take_its_time),
         TEST(the_other_family_is_tried),
+        TEST(silence_is_overtaken),
+        TEST(a_failure_does_not_wait_for_silence),
+        TEST(the_last_address_can_be_waited_for),
+        TEST(the_oldest_makes_room),
+        TEST(a_race_can_be_given_up),
+        TEST(families_take_turns),
+        TEST(what_fails_at_once_is_not_tried_without_end),
+        TEST(the_first_that_stands_is_taken),
+        TEST(a_descriptor_is_never_told_at_once),
+        TEST(a_socket_that_would_block_is_not_used),
+        TEST(an_interrupted_poll_is_no_answer),
         TEST(nobody_waits_for_a_look_up),
         TEST(a_stream_may_end_before_its_look_up),
         TEST(a_stream_may_end_behind_its_look_up),
@@ -971,6 +1545,8 @@ int main(void)
         TEST(waiting_ends_at_the_timeout),
         TEST(waiting_ends_when_there_is_something),
         TEST(a_client_waits_for_what_it_needs),
+        TEST(no_poll_waits_for_the_network),
+        TEST(an_event_loop_gets_through_a_race),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
