@@ -12,6 +12,7 @@ const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 const state = (name, from) => one => one.state === name && (from === undefined || one.from === from);
 const event = name => one => one.event === name;
 const cleanCodes = [1000, 1001];
+const ownWords = one => one.data?.type === 'AuthError' ? { ...one, data: { ...one.data, error: '' } } : one;
 
 // pusher-js tells of one end twice or more, in different words.
 export const isRepeat = (list, i) => list[i].error !== undefined && i > 0 &&
@@ -34,9 +35,17 @@ export const differences = [
     why: 'pusher-js tells of one end twice: as the error of the socket or of the close frame, and as the reason of what it does about it. pusher.h tells of it once.',
     theirs: { seen: list => list.filter((_, i) => !isRepeat(list, i)).map(({ again, ...one }) => one) } },
 
+  { id: 'channel-errors',
+    why: 'What goes wrong with one channel or user is told to options.error_fn, too; in pusher-js it is an event of the channel and perhaps a line on the console.',
+    ours: { seen: without(one => one.error && (one.channel !== undefined || one.error === 'AUTH' || one.error === 'TIMEOUT')) } },
+
   { id: 'error-names-channel', always: true,
     why: 'pusher.h says which channel an error is about.',
-    ours: { seen: changed(({ channel, ...one }) => one.error ? one : { ...one, ...(channel === undefined ? {} : { channel }) }) } },
+    ours: { seen: changed(one => {
+      if (!one.error) return one;
+      const { channel, ...rest } = one;
+      return rest;
+    }) } },
 
   // ---- the connection ----
 
@@ -141,5 +150,66 @@ export const differences = [
     why: 'pusher.h refuses names that no server takes before it sends anything; pusher-js leaves that to the server.',
     theirs: { seen: without(one => one.error), sent: without(one => one.sent?.data.channel !== 'fence' && one.sent) },
     ours: { seen: list => list.filter((one, i) => !(one.refused && i > list.findIndex(other => other.refused))) } },
+
+  // ---- authorization ----
+
+  { id: 'refusal-words',
+    why: 'The sentence of a refused authorization is of each library\'s own making.',
+    theirs: { seen: changed(ownWords) },
+    ours: { seen: changed(ownWords) } },
+
+  { id: 'redirects',
+    why: 'The XMLHttpRequest of pusher-js in Node follows redirects, and fails at this one without a status; pusher.h follows none: it would send the headers with their secrets elsewhere.',
+    theirs: { seen: changed(one => one.data?.status === 0 ? { ...one, data: { ...one.data, status: 302 } } : one) } },
+
+  { id: 'unusable-answers',
+    why: 'An answer of the endpoint that authorizes nothing (no JSON, no auth, no or a wrong shared_secret): pusher-js subscribes without authorization, throws, or says so; with pusher.h it is always a refusal, and nothing is sent.',
+    theirs: { seen: changed(one => one.thrown || one.error === 'server' || (/^private-/.test(one.channel) && /^pusher:subscription_/.test(one.event)) ? { unusable: true } : one),
+      sent: without(one => /^private-/.test(one.sent?.data.channel)) },
+    ours: { seen: changed(one => /^private-/.test(one.channel) && one.event === 'pusher:subscription_error' ? { unusable: true } : one) } },
+
+  { id: 'signature-refused',
+    why: 'The server\'s no to a signature is an error without a channel. pusher.h finds out which subscription is meant and tells its handlers; in pusher-js the channel stays pending for ever.',
+    theirs: { seen: without(event('pusher:error')) },
+    ours: { seen: without(event('pusher:subscription_error')) } },
+
+  { id: 'late-answers',
+    why: 'An authorization is for one connection. pusher-js sends the answer to an earlier one over the present one, where the server refuses it; pusher.h drops it.',
+    theirs: { seen: without(one => one.error === 'server' && one.code !== 4200), sent: list => list.filter((one, i) => !(one.sent && list.slice(0, i).some(other => same(other, one)))) } },
+
+  // ---- client events ----
+
+  { id: 'client-events-public',
+    why: 'pusher.h refuses a client event for a public channel at once; pusher-js lets the server do it.',
+    theirs: { seen: changed(one => one.error === 'server' && one.code === 4301 ? { refused: 'trigger' } : one), sent: without(one => one.sent?.event === 'client-e') } },
+
+  { id: 'client-events-early',
+    why: 'A client event before the subscription is confirmed would be dropped by most servers: pusher.h refuses it, pusher-js sends it with a warning.',
+    theirs: { sent: without(one => one.sent?.event === 'client-early') },
+    ours: { seen: without(one => one.refused === 'trigger') } },
+
+  { id: 'user-id-anywhere',
+    why: 'pusher.h passes a user_id on wherever the server sends one; pusher-js on presence channels only, and not if it is empty.',
+    ours: { seen: changed(one => {
+      if (!('user' in one) || (/^presence-/.test(one.channel) && one.user)) return one;
+      const { user, ...rest } = one;
+      return rest;
+    }) } },
+
+  // ---- encrypted channels ----
+
+  { id: 'decryption-errors',
+    why: 'An encrypted event that cannot be read: pusher-js drops it with a line on the console (or throws, if it is not base64); pusher.h reports it and tells the channel\'s handlers.',
+    theirs: { seen: without(one => one.thrown) },
+    ours: { seen: without(one => one.error === 'DECRYPT' || one.event === 'pusher:decryption_error') } },
+
+  { id: 'lenient-base64',
+    why: 'Base64 that ends in the middle is no base64 to pusher.h; pusher-js decodes what it can and asks for a new key.',
+    theirs: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) } },
+
+  { id: 'encrypted-in-order',
+    why: 'While a new key is fetched the events wait for it, in order. pusher-js asks the endpoint once for each of them.',
+    theirs: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) },
+    ours: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) } },
 
 ];

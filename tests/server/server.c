@@ -562,6 +562,7 @@ typedef struct conn {
     bool pinged;           /* our liveness ping is out                                   */
     bool endless;
     bool eof;              /* the client closed its side                                 */
+    bool http;             /* not for frames: it has asked for something else            */
     bool deaf;             /* its frames cannot be read any more                         */
     char id[32];
     char *app_key, *client_origin, *query;
@@ -2698,6 +2699,7 @@ static void post(conn *c, const char *head, char *target, const char *body, size
 {
     char *query = strchr(target, '?');
     char *copy = copy_bytes(body, len);
+    c->http = true;
     log_add(c, SERVER_LOG_HTTP, 0, head, strlen(head));
     if (query) {
         *query++ = '\0';
@@ -3418,7 +3420,9 @@ void server_close_all(server *s, int code, const char *reason)
 {
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->conn_count; i++) {
-        close_with(s->conns[i], code, reason);
+        if (!s->conns[i]->http) {
+            close_with(s->conns[i], code, reason);
+        }
     }
     unlock_and_wake(s);
 }

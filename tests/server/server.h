@@ -193,7 +193,7 @@ void server_flood(server *s, const char *channel, const char *event, const char 
 void server_send_bytes(server *s, const void *bytes, size_t len);
 void server_send_bad_frame(server *s, server_bad_frame kind);
 void server_send_ping(server *s, const void *payload, size_t len);
-/* code: 1000 .. 4999 or SERVER_CLOSE_*. reason may be NULL. */
+/* code: 1000 .. 4999 or SERVER_CLOSE_*. reason may be NULL. Connections of the HTTP interface stay. */
 void server_close_all(server *s, int code, const char *reason);
 /* pusher:error in the dialect's shape; code -1: null. channel may be NULL. Nothing is closed. */
 void server_error_all(server *s, int code, const char *message, const char *channel);
