@@ -6,11 +6,28 @@
 // there they must be needed: a difference that has gone is an error, too.
 
 const without = test => list => list.filter((one, i) => !test(one, i));
-const changed = change => list => list.map(change);
+// changed(...).and(changed(...)): one after the other
+const chain = run => Object.assign(run, { then: undefined, and: next => chain(list => next(run(list))) });
+const changed = change => chain(list => list.map(one => change(one)));
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 const state = (name, from) => one => one.state === name && (from === undefined || one.from === from);
 const event = name => one => one.event === name;
+const onMembers = (one, change) => {
+  const all = value => ({ ...value, list: value.list.map(change).filter(Boolean), ...(value.me ? { me: change(value.me) } : {}) });
+  if (one.member) return { ...one, member: change(one.member) };
+  if (one.list) return all(one);
+  return one.members?.list ? { ...one, members: all(one.members) } : one;
+};
+const withoutNullInfo = ({ info, ...member }) => info == null ? member : { ...member, info };
+// The handler "all" after those that got the same event.
+const allLast = list => {
+  const result = [...list];
+  for (let i = 0; i + 1 < result.length; i++)
+    for (let k = i; result[k].handler === 'all' && result[k + 1] && result[k + 1].handler !== 'all' && result[k].event === result[k + 1].event && same(result[k].data, result[k + 1].data); k++)
+      [result[k], result[k + 1]] = [result[k + 1], result[k]];
+  return result;
+};
 const cleanCodes = [1000, 1001];
 const ownWords = one => one.data?.type === 'AuthError' ? { ...one, data: { ...one.data, error: '' } } : one;
 
@@ -211,5 +228,87 @@ export const differences = [
     why: 'While a new key is fetched the events wait for it, in order. pusher-js asks the endpoint once for each of them.',
     theirs: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) },
     ours: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) } },
+
+  // ---- presence ----
+
+  { id: 'ids-are-text',
+    why: 'A user id that is a number on the wire is given as its text; pusher-js gives it as it came, but lists it as text, too.',
+    theirs: { seen: changed(one => onMembers(one, member => ({ ...member, id: String(member.id) }))).and(changed(one => 'user' in one ? { ...one, user: String(one.user) } : one)) },
+    ours: {} },
+
+  { id: 'user-id-falsy',
+    why: 'The user id 0 or "" of a client event is passed on; pusher-js takes it for none.',
+    ours: { seen: changed(({ user, ...one }) => user === undefined || user === '' || user === '0' ? one : { ...one, user }) } },
+
+  { id: 'null-info',
+    why: 'Info that is null in a snapshot is none.',
+    theirs: { seen: changed(one => onMembers(one, withoutNullInfo)) },
+    ours: { seen: changed(one => onMembers(one, withoutNullInfo)) } },
+
+  { id: 'members-are-counted',
+    why: 'The number of members is the number of those listed; pusher-js believes the count that the server sends, which with some servers counts connections.',
+    theirs: { seen: changed(one => one.list ? { ...one, count: one.list.length } : one.members?.list ? { ...one, members: { ...one.members, count: one.members.list.length } } : one) } },
+
+  { id: 'ids-are-members',
+    why: 'soketi leaves members without info out of the hash: to pusher.h they are there, by the list of ids; pusher-js does not list them.',
+    ours: { seen: changed(one => onMembers(one, member => member.id === 'bob' ? undefined : member)) } },
+
+  { id: 'hash-as-list',
+    why: 'PHP makes a list of a hash whose keys are 0, 1 ...: the ids are then those of the list of ids. To pusher-js they are 0, 1 ..., and this client is nobody.',
+    theirs: { seen: changed(one => onMembers(one, member => ({ ...member, id: ['ann', 'bob'][member.id] }))).and(changed(one => {
+      const list = one.members?.list ?? one.list;
+      return !list ? one : one.members?.list ? { ...one, members: { ...one.members, me: list[0] } } : { ...one, me: list[0] };
+    })) } },
+
+  { id: 'snapshots-missing',
+    why: 'An acknowledgement without a list of members: pusher-js throws inside the program; pusher.h reports it, and the channel is live with nobody in it.',
+    theirs: { seen: changed(one => one.thrown ? { nobody: true } : one) },
+    ours: { seen: changed(one => one.members?.count === 0 && !one.members.me ? { nobody: true } : one).and(without(one => one.error === 'PARSE')) } },
+
+  { id: 'members-without-id',
+    why: 'Somebody without an id is nobody: pusher.h reports the message; pusher-js throws, or announces a member called "undefined", "null" or "1".',
+    theirs: { seen: without(one => one.thrown || one.event === 'pusher:member_added') },
+    ours: { seen: without(one => one.error === 'PARSE') } },
+
+  { id: 'members-while-away',
+    why: 'While the connection is lost the members stay as they were; pusher-js forgets them at once.',
+    theirs: { seen: without(one => one.members === 'presence-room') },
+    ours: { seen: without(one => one.members === 'presence-room') } },
+
+  { id: 'member-difference',
+    why: 'After a reconnect pusher.h tells who has come and gone meanwhile.',
+    ours: { seen: without(event('pusher:member_removed')) } },
+
+  { id: 'channel-data-checked',
+    why: 'channel_data without a user_id cannot be right: pusher.h refuses it before the server does; pusher-js throws if it is not JSON, and sends it otherwise.',
+    theirs: { seen: changed(one => one.thrown || one.error === 'server' || one.event === 'pusher:subscription_error' ? { unusable: true } : one), sent: without(one => one.sent?.data.channel === 'presence-room') },
+    ours: { seen: changed(one => one.event === 'pusher:subscription_error' ? { unusable: true } : one) } },
+
+  // ---- the user ----
+
+  { id: 'signin-to-user',
+    why: 'The handlers of PUSHER_USER hear pusher:signin_success and whatever else of that kind comes for the user; in pusher-js only the client-wide ones do.',
+    ours: { seen: without(one => one.handler === 'user' && /^pusher:/.test(one.event)) } },
+
+  { id: 'user-before-all',
+    why: 'As everywhere the client-wide handlers come last; in pusher-js they come before those of the user.',
+    theirs: { seen: allLast },
+    ours: { seen: allLast } },
+
+  { id: 'watchlist-of-sockudo',
+    why: 'Sockudo sends "online" and "offline" as events without a channel; pusher-js does not know them for watchlist events.',
+    ours: { seen: without(one => one.handler === 'watch') } },
+
+  { id: 'signin-unusable',
+    why: 'A signin_success that names no user: pusher-js ignores it, with a line on the console; pusher.h reports it and tells the handlers of PUSHER_USER that the sign-in failed.',
+    ours: { seen: without(one => one.error === 'PARSE' || one.event === 'pusher:signin_error') } },
+
+  { id: 'numeric-user',
+    why: 'A user whose id is a number is a user; to pusher-js only texts are.',
+    ours: { seen: without(event('pusher:signin_success')), sent: without(one => one.sent?.data.channel === '#server-to-user-5') } },
+
+  { id: 'falsy-data',
+    why: 'A handler of one event for the user gets no data in pusher-js where the data is "", 0, false or null.',
+    ours: { seen: changed(({ data, ...one }) => one.handler === 'hello' && !data ? one : { ...one, ...(data === undefined ? {} : { data }) }) } },
 
 ];

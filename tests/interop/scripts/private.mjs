@@ -228,8 +228,8 @@ script('client events before the subscription is confirmed', { options: auth, di
   await s.trigger('private-a', 'client-early', '1');
   await s.raw('private-a', { event: 'pusher_internal:subscription_succeeded', channel: 'private-a', data: '{}' });
   await s.live('private-a');
-  await s.trigger('private-a', 'client-e', '1');
-  await s.sent('text', 1, 'client-e');
+  await s.trigger('private-a', 'client-later', '1');
+  await s.sent('text', 1, 'client-later');
 });
 
 script('client events of others', { options: auth, differs: ['user-id-anywhere'] }, async s => {
