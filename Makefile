@@ -215,4 +215,4 @@ $(call programs,$(1),$(TESTS)): build/$(1)/libtest.a
 endef
 $(foreach f,$(FLAVOURS),$(eval $(call flavour,$(f))))
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -path build/platforms -prune -o -name '*.d' -type f -print 2>/dev/null)

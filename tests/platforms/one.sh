@@ -77,7 +77,7 @@ if [ $bare = yes ]; then
     "${cc[@]}" "${flags[@]}" -c tests/platforms/board/start.c -o "$out/obj/start.o" 2>>"$log" ||
         { bad 'the start code does not compile' "$log"; end; }
     board=("$out/obj/start.o" -nostartfiles -T tests/platforms/board/board.ld
-        -Wl,--wrap=printf,--wrap=vprintf,--wrap=snprintf,--wrap=vsnprintf)
+        -Wl,--wrap=printf -Wl,--wrap=vprintf -Wl,--wrap=snprintf -Wl,--wrap=vsnprintf)
 fi
 libs=("$out/libs.a" -L"$out" -lwslay "-Wl,-rpath,$PWD/$out" -lm)
 [ $bare = yes ] || libs+=(-lpthread -ldl)

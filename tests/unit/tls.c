@@ -678,6 +678,93 @@ static void what_was_not_seen_is_not_trusted(void **state)
     }
 }
 
+/* Each flag has its words, with the certificate at hand and without; the most telling comes first. */
+static void flags_have_words(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t flags;
+        const char *with, *without;
+    } table[] = {
+        { MBEDTLS_X509_BADCERT_EXPIRED, "\"Acme\" expired on 2049-12-31, by this machine's clock",
+          "ws.test has expired" },
+        { MBEDTLS_X509_BADCERT_FUTURE | MBEDTLS_X509_BADCERT_REVOKED,
+          "\"Acme\" is not valid before 2020-01-01, by this machine's clock",
+          "ws.test is not valid yet" },
+        { MBEDTLS_X509_BADCERT_REVOKED, "\"Acme\" is revoked", "ws.test is revoked" },
+        { MBEDTLS_X509_BADCERT_BAD_MD | MBEDTLS_X509_BADCERT_NOT_TRUSTED,
+          "\"Acme\" is signed with a hash that is too weak",
+          "ws.test is signed with a hash that is too weak" },
+        { MBEDTLS_X509_BADCERT_BAD_KEY, "\"Acme\" has a key that is too weak",
+          "ws.test has a key that is too weak" },
+        { MBEDTLS_X509_BADCERT_BAD_PK, "\"Acme\" has a key that is too weak",
+          "ws.test has a key that is too weak" },
+        { MBEDTLS_X509_BADCERT_NOT_TRUSTED,
+          "\"Acme\" is not signed by a known authority (issuer: \"\")",
+          "ws.test is not signed by a known authority" },
+        { MBEDTLS_X509_BADCERT_KEY_USAGE, "\"Acme\" may not be used by a server (key usage)",
+          "ws.test may not be used by a server (key usage)" },
+        { MBEDTLS_X509_BADCERT_NS_CERT_TYPE, "\"Acme\" may not be used by a server (key usage)",
+          "ws.test may not be used by a server (key usage)" },
+        { MBEDTLS_X509_BADCERT_OTHER, "\"Acme\" was refused", "ws.test was refused" },
+    };
+    tls_spec spec = tls_authority("O=Acme,C=DE", &tls_the_shop.middle_key);
+    spec.issuer = "C=DE";
+    tls_cert made = tls_make(&spec);
+    mbedtls_x509_crt crt;
+    mbedtls_x509_crt_init(&crt);
+    assert_int_equal(mbedtls_x509_crt_parse_der(&crt, made.der, made.len), 0);
+    assert_int_equal(mbedtls_x509_crt_parse_der(&crt, tls_the_shop.other.der,
+                                                tls_the_shop.other.len), 0);
+    for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+        char words[256];
+        struct psh_tls_stream s;
+        memset(&s, 0, sizeof s);
+        memcpy(s.host, TLS_HOST, sizeof TLS_HOST);
+        psh_tls_say_flags(&s, &crt, 1, table[i].flags);
+        snprintf(words, sizeof words, "TLS: certificate of the authority %s", table[i].with);
+        assert_string_equal(s.words, words);
+        psh_tls_say_flags(&s, NULL, 0, table[i].flags);
+        snprintf(words, sizeof words, "TLS: certificate of %s", table[i].without);
+        assert_string_equal(s.words, words);
+    }
+    mbedtls_x509_crt_free(&crt);
+}
+
+/* The inner stream takes nothing any more: its own code, and its own words. */
+static void the_inner_stream_fails_in_a_send(void **state)
+{
+    (void)state;
+    static const int says[] = { PUSHER_IO_ERROR, PUSHER_IO_ERROR_TLS };
+    for (size_t i = 0; i < ARRAY_LEN(says); i++) {
+        for (int shaken = 0; shaken < 2; shaken++) {
+            line l;
+            line_start(&l, 3);
+            line_open(&l, TLS_HOST);
+            if (shaken)
+                assert_int_equal(line_shake(&l), 1);
+            l.w.send_block = 1;
+            l.w.block_says = says[i];
+            int result = shaken ? l.transport.send_fn(l.stream, "hello", 5) : line_shake(&l);
+            assert_int_equal(result, says[i]);
+            assert_string_equal(l.transport.error_fn(l.stream), "the wire is broken");
+            line_end(&l);
+        }
+    }
+}
+
+static void a_session_that_cannot_be_kept(void **state)
+{
+    (void)state;
+    line l;
+    line_start(&l, 3);
+    fails.session = -1;
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    assert_string_equal(l.tls.sessions[0].host, "");
+    line_end(&l);
+}
+
 static void alerts_have_names(void **state)
 {
     (void)state;
@@ -767,6 +854,9 @@ int main(void)
         cmocka_unit_test(dead_streams_stay_dead),
         cmocka_unit_test(what_mbedtls_says),
         cmocka_unit_test(what_was_not_seen_is_not_trusted),
+        cmocka_unit_test(flags_have_words),
+        cmocka_unit_test(the_inner_stream_fails_in_a_send),
+        cmocka_unit_test(a_session_that_cannot_be_kept),
         cmocka_unit_test(alerts_have_names),
         cmocka_unit_test(it_cannot_be_made),
         cmocka_unit_test(no_memory_for_a_copy_of_pem),
