@@ -4726,7 +4726,10 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
     const char *at = strstr(message, socket_id);
     if (!at || at[strlen(socket_id)] != ':') return NULL;
     at += strlen(socket_id) + 1;
-    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) ++*len;
+    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
+        if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
+        ++*len;
+    }
     return *len > 0 ? at : NULL;
 }
 
