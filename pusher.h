@@ -7479,8 +7479,9 @@ static enum psh_urge psh_client_urge(uint32_t code)
 
 static void psh_client_say_code(struct psh_text *say, uint32_t code, const char *reason)
 {
-    psh_env_add_uint(say, code);
-    if (*reason) psh_env_add(say, " ");
+    if (code) psh_env_add_uint(say, code);
+    if (code && *reason) psh_env_add(say, " ");
+    if (!code && !*reason) psh_env_add(say, "no reason given");
     psh_env_add_foreign(say, reason, strlen(reason));
 #if defined(PUSHER_TLS)
     if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
@@ -8315,18 +8316,19 @@ static void psh_client_on_close(pusher_client *client)
 {
     PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
-    size_t budget = client->max_poll_bytes;
+    size_t budget = client->max_poll_bytes, left = 0;
     struct psh_text *say = psh_client_say_where(client);
     psh_env_add(say, "the server closed the connection");
     if (code) {
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame, before the stream is given up. */
+    /* Our answer to its close frame goes first, now or in the next polls. */
     if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
         client->phase > PSH_ONLINE)
         return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), false);
+    (void)psh_ws_output(&client->ws, &left);
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), left > 0);
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8905,6 +8907,11 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": authorization put off: ");
+    if (more->ask.text) psh_env_add_foreign(say, more->ask.text, strlen(more->ask.text));
+    psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
     if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&

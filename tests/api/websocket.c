@@ -431,6 +431,26 @@ static void a_flood_of_pusher_pings_into_a_blocked_writer(void **state)
     fake_end(&f);
 }
 
+static void the_answer_to_a_close_waits_for_a_blocked_stream(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    fake_online(&f);
+    fake_the_stream(&f)->send_result = PUSHER_IO_WANT_WRITE;
+    fake_say_close(&f, 1001, "going away");
+    fake_run(&f);
+    assert_int_equal(f.errors, 1);
+    assert_false(f.streams[0]->closed);
+    fake_expect_nothing(&f);
+    f.streams[0]->send_result = 1;
+    fake_run(&f);
+    fake_expect_close(&f, 1001);
+    fake_pass(&f, 1500); /* nor does it wait for ever for the other side to end the stream */
+    assert_true(f.streams[0]->closed);
+    fake_end(&f);
+}
+
 static void nothing_after_the_close(void **state)
 {
     (void)state;
@@ -518,6 +538,7 @@ int main(void)
         cmocka_unit_test(a_flood_of_tiny_fragments),
         cmocka_unit_test(a_flood_of_pings_into_a_blocked_writer),
         cmocka_unit_test(a_flood_of_pusher_pings_into_a_blocked_writer),
+        cmocka_unit_test(the_answer_to_a_close_waits_for_a_blocked_stream),
         cmocka_unit_test(nothing_after_the_close),
         cmocka_unit_test(one_poll_takes_no_more_than_its_budget),
         cmocka_unit_test(masks_are_fresh_and_frames_whole_when_sent_in_pieces),
