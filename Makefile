@@ -69,7 +69,8 @@ run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
 .PHONY: platforms mbedtls size
-.PHONY: build-demo build-interop build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-interop
 .SECONDARY:
 
 help: ## list these commands
@@ -152,6 +153,7 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
+build-interop: build-examples build/interop-drive
 build-test: $(run_tests)
 build-valgrind: $(call programs,plain,$(UNIT) $(API))
 build-coverage: $(run_coverage)
