@@ -7220,7 +7220,10 @@ static pusher_event psh_client_event(const pusher_client *client, uint32_t index
     event.data_was_string = data->string;
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
-    event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
+    bool presence = index != PSH_NONE &&
+                    psh_proto_is_presence((pusher_kind)psh_client_at(client, index)->entry.kind);
+    bool sender = presence && user->len > 0 && (user->string || *user->at != 'n');
+    event.user_id = sender ? user->at : NULL;
     event.member = NULL;
     event.from_cache = false;
     event.outage_ms = 0;
@@ -7690,6 +7693,13 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
         bytes = psh_ws_output(&client->ws, &len);
     }
     return true;
+}
+
+static bool psh_client_owes(const pusher_client *client)
+{
+    size_t len;
+    (void)psh_ws_output(&client->ws, &len);
+    return len > 0;
 }
 
 static bool psh_client_has_stream(const pusher_client *client)
@@ -8316,7 +8326,7 @@ static void psh_client_on_close(pusher_client *client)
 {
     PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
-    size_t budget = client->max_poll_bytes, left = 0;
+    size_t budget = client->max_poll_bytes;
     struct psh_text *say = psh_client_say_where(client);
     psh_env_add(say, "the server closed the connection");
     if (code) {
@@ -8324,11 +8334,9 @@ static void psh_client_on_close(pusher_client *client)
         psh_client_say_code(say, code, client->ws.close_reason);
     }
     /* Our answer to its close frame goes first, now or in the next polls. */
-    if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
-        client->phase > PSH_ONLINE)
-        return;
-    (void)psh_ws_output(&client->ws, &left);
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), left > 0);
+    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
+                    psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8417,6 +8425,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
+        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -9081,6 +9090,12 @@ static void psh_client_timers(pusher_client *client)
         psh_client_ping(client);
     psh_client_unanswered(client);
     psh_client_wake(client);
+}
+
+/* After the output, so that a goodbye gets its chance. */
+static void psh_client_end_wait(pusher_client *client)
+{
+    PUSHER_ASSERT(client->polling);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -9196,6 +9211,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
+    if (!client->doomed) psh_client_end_wait(client);
     client->polling = client->bind.busy = false;
     int dispatched = client->dispatched;
     if (client->doomed) {
