@@ -531,7 +531,7 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
    {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
    and sent with each subscription from the next one on; it must not hold channel, auth or
    channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
-   1024 bytes). */
+   1024 bytes, or with what else is sent over max_output_bytes). */
 PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
                                                 const char *fields_json);
 
@@ -579,8 +579,8 @@ PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel cha
 /* ---- client events, sign-in ---------------------------------------------------------------- */
 
 /* Sends an event to the channel's other subscribers, through the server. The name begins with
-   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
-   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   "client-" and has at most 200 bytes of UTF-8: no quote, backslash or control character. json is
+   one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
    _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
    _MEMORY. */
 PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
@@ -600,7 +600,8 @@ PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
    "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
    From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
    earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
-   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+   and _AUTH: not an answer; _TOO_BIG: it does not fit into max_output_bytes. Either is a refusal,
+   which is told to the channel's handlers. */
 PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
                                             const char *body, size_t len);
 
@@ -3622,6 +3623,13 @@ static size_t psh_ws_room(struct psh_ws *ws)
     return ws->out_cap - ws->out_len;
 }
 
+/* Will a text of this length fit into the output when that is empty? */
+static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
+{
+    PUSHER_ASSERT(ws->out_cap > PSH_WS_RESERVE + PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - PSH_WS_RESERVE - PSH_WS_FRAME_HEAD;
+}
+
 /* One whole masked frame into the output, or nothing at all. */
 static bool psh_ws_stage(struct psh_ws *ws, uint8_t opcode, const void *payload, size_t len,
                          size_t reserve)
@@ -6365,8 +6373,8 @@ struct psh_more {
 
 /* Lists of channels by what they wait for; the first three until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
-                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
-                PSH_WORK_FREE, PSH_WORKS };
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
+                PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -7107,6 +7115,14 @@ static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_
     return true;
 }
 
+/* Room for a subscription's message; proof and fields may be NULL. */
+static size_t psh_client_size(const struct psh_entry *entry, const char *proof, const char *fields)
+{
+    PUSHER_ASSERT(entry->name);
+    return PSH_PROTO_FRAME + entry->name_len + (proof ? strlen(proof) : 0) +
+           (fields ? strlen(fields) : 0);
+}
+
 /* The message that the entry's state asks for, in `place` if it is large enough. False: no
    memory. */
 static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
@@ -7115,11 +7131,9 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     const struct psh_more *more = psh_client_more(client, index);
     const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
-    size_t len = PSH_PROTO_FRAME + entry->name_len;
     PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
     if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
-    if (proof) len += strlen(proof);
-    if (fields) len += strlen(fields);
+    size_t len = psh_client_size(entry, proof, fields);
     if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
     else if (!psh_client_draft(client, text, len)) return false;
     if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
@@ -7135,7 +7149,8 @@ static void psh_client_no_memory(pusher_client *client, const char *what)
     psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
 }
 
-/* The channel on which the server sends to the signed-in user needs no authorization. */
+/* The channel on which the server sends to the signed-in user needs no authorization. False: there
+   is no room for it now. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
     struct psh_text text;
@@ -7146,7 +7161,11 @@ static bool psh_client_subscribe_user(pusher_client *client)
     }
     psh_proto_subscribe_user(&text, client->user_id);
     PUSHER_ASSERT(!text.cut);
-    return psh_client_stage(client, text.at, text.len);
+    if (psh_ws_fits(&client->ws, text.len)) return psh_client_stage(client, text.at, text.len);
+    psh_env_add(psh_client_say(client), "the user's own channel does not fit into "
+                                        "options.max_output_bytes: no events for the user");
+    psh_client_report(client, PUSHER_ERR_TOO_BIG, 0, PSH_NONE);
+    return true;
 }
 
 /* When the next client event may go: the window of a second slides. */
@@ -7585,14 +7604,20 @@ static unsigned char *psh_client_unwrap(pusher_client *client,
     return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
 }
 
+static bool psh_client_utf8(const char *text, size_t len)
+{
+    struct psh_codec_utf8_state utf8;
+    PUSHER_ASSERT(text);
+    memset(&utf8, 0, sizeof utf8);
+    return psh_codec_utf8(&utf8, text, len) && !utf8.need;
+}
+
 /* Decrypts the event's data where it stands. */
 static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
                                            struct psh_value *data)
 {
     struct psh_json_object object;
-    struct psh_codec_utf8_state utf8;
     size_t len = 0, nonce_len = 0;
-    memset(&utf8, 0, sizeof utf8);
     if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
         !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
         return PSH_OPEN_SHAPE;
@@ -7607,7 +7632,7 @@ static enum psh_opened psh_client_open_box(pusher_client *client, const struct p
     data->len = len - PSH_BOX_TAG;
     box[len] = '\0'; /* base64 was longer */
     data->string = true;
-    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+    return psh_client_utf8(data->at, data->len) ? PSH_OPENED : PSH_OPEN_TEXT;
 }
 
 static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
@@ -8110,6 +8135,15 @@ static const char *psh_client_take(pusher_client *client, uint32_t index, const 
     return wrong;
 }
 
+/* Would the subscription, with the proof that is there now, be too long ever to be sent? */
+static bool psh_client_too_big(const pusher_client *client, uint32_t index)
+{
+    const struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.text);
+    return !psh_ws_fits(&client->ws, psh_client_size(&psh_client_at(client, index)->entry,
+                                                     more->ask.text, more->fields));
+}
+
 static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
                                           size_t len)
 {
@@ -8126,6 +8160,10 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
     if (memory) {
         wrong = "no memory for the answer";
         result = PUSHER_ERR_MEMORY;
+    }
+    if (!wrong && psh_client_too_big(client, index)) {
+        wrong = "the proof does not fit into options.max_output_bytes";
+        result = PUSHER_ERR_TOO_BIG;
     }
     if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
     else psh_client_answer(client, index);
@@ -8395,6 +8433,8 @@ static void psh_client_ask_self(pusher_client *client)
     }
     if (!wrong && !memory)
         memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (!wrong && !memory && psh_client_too_big(client, index))
+        wrong = "the proof does not fit into options.max_output_bytes";
     if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
     else if (memory)
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
@@ -8489,39 +8529,52 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
            !strstr(more->ask.text, ",\"channel_data\":");
 }
 
-/* A yes. False: it has to wait for the sign-in. */
-static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+/* Is a sign-in under way? */
+static bool psh_client_signing_in(const pusher_client *client)
 {
-    more->ask.attempt = 0;
-    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+    if (client->user == PSH_NONE) return false;
+    return psh_client_at(client, client->user)->entry.state <= PSH_SUB_PENDING;
+}
+
+/* A yes. */
+static void psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool unknown = !live && psh_client_unknown_me(client, index, more);
+    if (live) {
+        more->ask.attempt = 0;
         psh_auth_forget(&client->env, &more->ask);
         psh_client_refreshed(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
-        enum psh_sub user = client->user == PSH_NONE
-                                ? PSH_SUB_REFUSED
-                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
-        if (user <= PSH_SUB_PENDING) return false;
+    } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
+        psh_client_set_work(client, index, PSH_WORK_USER);
+    } else if (unknown && !client->user_id) {
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) &&
-        !psh_client_set_me(client, more, client->user_id)) {
+    } else if (unknown && !psh_client_set_me(client, more, client->user_id)) {
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
-        return true;
+    } else {
+        more->ask.attempt = 0;
+        (void)psh_client_sub(client, index, PSH_SUB_GRANT);
     }
-    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
-    return true;
+}
+
+/* The sign-in has come to its end: those that waited for it are answered again. */
+static void psh_client_signed(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_USER];
+    if (psh_client_signing_in(client)) return;
+    for (int moved = 0; waiting->first && moved < PSH_BATCH; moved++)
+        psh_client_set_work(client, waiting->first - 1, PSH_WORK_ANSWERED);
+    if (waiting->first) client->answered = true;
 }
 
 /* What follows from the answers given since. */
 static void psh_client_answers(pusher_client *client)
 {
-    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     client->answered = false;
+    psh_client_signed(client);
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
@@ -8532,7 +8585,7 @@ static void psh_client_answers(pusher_client *client)
         }
         if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
         else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
-        else (void)psh_client_granted(client, index, more);
+        else psh_client_granted(client, index, more);
         if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
             id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
     }
@@ -8768,6 +8821,12 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is nothing left that the stream has not taken? Else it says when it takes more. */
+static bool psh_client_drained(const pusher_client *client)
+{
+    return client->ws.out_at == client->ws.out_len;
+}
+
 /* Is there something to do that waits for nobody? */
 static bool psh_client_at_once(const pusher_client *client)
 {
@@ -8775,19 +8834,20 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+    return ask || client->answered || (send && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first)
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
+    if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
 }
 
@@ -9176,6 +9236,16 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
 
 enum { PSH_FIELDS = 1024 };
 
+/* With the channel's name, and the proof that it may have already. */
+static bool psh_client_fields_fit(const pusher_client *client, const char *name, size_t len)
+{
+    uint32_t index = psh_client_find(client, name, strlen(name));
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    PUSHER_ASSERT(len <= PSH_FIELDS);
+    if (more && more->ask.verdict == PSH_VERDICT_YES) len += strlen(more->ask.text);
+    return psh_ws_fits(&client->ws, PSH_PROTO_FRAME + strlen(name) + len);
+}
+
 /* With more members for the subscription's data. */
 static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
                                                 const char *json)
@@ -9187,6 +9257,11 @@ static pusher_channel psh_client_subscribe_with(pusher_client *client, const cha
     if (!inside || len > PSH_FIELDS) {
         (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
                                 inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    if (!psh_client_fields_fit(client, name, len)) {
+        (void)psh_client_failed(client, PUSHER_ERR_TOO_BIG,
+                                "the fields do not fit into options.max_output_bytes");
         return channel;
     }
     bool any = psh_json_skip_space(inside, inside + len) != inside + len;
@@ -9339,7 +9414,8 @@ static pusher_result psh_client_check_trigger(const pusher_client *client, uint3
 static const char *psh_client_trigger_fault(pusher_result result)
 {
     switch (result) {
-    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_TOO_BIG: return "the event is over options.max_client_event_bytes, or over "
+                                    "options.max_output_bytes";
     case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
     default: return NULL;
@@ -9352,7 +9428,7 @@ static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t ind
     bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
     bool online = client->phase == PSH_ONLINE;
     size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live)) {
+    if (client->max_queued && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)
@@ -9373,6 +9449,8 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     uint32_t index = psh_client_index(client, handle);
     struct psh_text text;
     const char *bad = psh_proto_bad_trigger(event);
+    if (!bad && !psh_client_utf8(event, strlen(event)))
+        bad = "a client event's name is not UTF-8";
     if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
     pusher_result result = psh_client_check_trigger(client, index, json, len);
     if (result == PUSHER_OK && !client->sent_at) {
@@ -9384,7 +9462,9 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     if (result == PUSHER_OK) {
         const char *name = psh_client_at(client, index)->entry.name;
         size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
-        if (psh_client_draft(client, &text, cap)) {
+        if (!psh_ws_fits(&client->ws, cap)) {
+            result = PUSHER_ERR_TOO_BIG;
+        } else if (psh_client_draft(client, &text, cap)) {
             psh_proto_trigger(&text, name, event, json, len);
             PUSHER_ASSERT(!text.cut);
             result = psh_client_send_trigger(client, index, &text);
@@ -9430,6 +9510,16 @@ static pusher_result psh_client_stale(pusher_client *client)
                              "the ticket is stale: answered already, or of an earlier connection");
 }
 
+static const char *psh_client_answer_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_PARSE: return "the answer is not JSON";
+    case PUSHER_ERR_AUTH: return "the answer lacks what the channel needs";
+    case PUSHER_ERR_TOO_BIG: return "the proof does not fit into options.max_output_bytes";
+    default: return NULL;
+    }
+}
+
 static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
                                        const char *body, size_t len)
 {
@@ -9437,9 +9527,7 @@ static pusher_result psh_client_accept(pusher_client *client, pusher_ticket tick
     if (index == PSH_NONE) return psh_client_stale(client);
     pusher_result result = psh_client_accept_at(client, index, body, len);
     if (result == PUSHER_OK) return result;
-    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
-                                                 ? "the answer is not JSON"
-                                                 : "the answer lacks what the channel needs");
+    return psh_client_failed(client, result, psh_client_answer_fault(result));
 }
 
 static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,
