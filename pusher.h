@@ -220,8 +220,10 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
-                                  pusher_subscribe() is called once more                        */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect. One that was
+                                  refused also when pusher_subscribe() is called once more; one
+                                  that was not answered when it is given up and taken anew: its
+                                  answer may still come                                         */
 } pusher_subscription;
 
 /* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
@@ -5944,8 +5946,9 @@ static const char *psh_auth_bad_user(const pusher_auth_options *o)
 {
     struct psh_value value;
     const char *text = o->channel_data;
-    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
-        return "options.auth.channel_data must be a JSON object with a user_id";
+    if (text && (!psh_proto_pick(text, strlen(text), "user_id", &value) || value.len == 0 ||
+                 (!value.string && !psh_json_digit((unsigned char)value.at[value.len - 1]))))
+        return "options.auth.channel_data must be a JSON object with a user_id, text or number";
     text = o->signin_data;
     if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
         return "options.auth.signin_data must be a JSON object with an id that is a string";
@@ -6641,6 +6644,16 @@ static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum 
         psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
 }
 
+/* If the channel is taken again, it begins without what it had when it was given up. */
+static void psh_client_renew(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_env_free(&client->env, more->fields);
+    more->fields = NULL;
+    more->count = 0;
+    if (more->members) psh_member_free(more->members);
+}
+
 /* What a move means for the channel's proof and key. */
 static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
                             enum psh_sub state)
@@ -6649,13 +6662,17 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
     struct psh_more *more = psh_client_more(client, index);
     if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
     if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
     if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST && more->ask.reason != PUSHER_AUTH_FIRST)
+        more->ask.reason = PUSHER_AUTH_RECONNECT;
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
         state == PSH_SUB_GONE)
         psh_client_forget(client, more);
+    if (state == PSH_SUB_CANCELLED) psh_client_renew(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -6695,6 +6712,7 @@ static void psh_client_post_close(pusher_client *client)
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
     auth->reused = false;
+    psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
 static void psh_client_sign_out(pusher_client *client)
@@ -6864,17 +6882,20 @@ static const char *psh_client_called(const pusher_client *client, uint32_t index
 static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
                                    const char *type, int status, const char *why)
 {
-    char json[320];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[400], brief[160];
+    struct psh_text data, error, *say = psh_client_say(client);
     PUSHER_ASSERT(type && why);
+    psh_env_text(&error, brief, sizeof brief);
+    psh_env_add_foreign(&error, why, strlen(why));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"type\":\"");
     psh_env_add(&data, type);
     psh_env_add(&data, "\",\"error\":");
-    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    psh_json_quote(&data, brief, error.len);
     if (status > 0) psh_env_add(&data, ",\"status\":");
     if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
     psh_env_add(&data, "}");
+    PUSHER_ASSERT(!data.cut);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": ");
     psh_env_add_foreign(say, why, strlen(why));
@@ -7306,7 +7327,8 @@ static void psh_client_output(pusher_client *client)
 
 /* -- input -- */
 
-/* The server's no to a subscription; an error that names no channel is told as the channel's. */
+/* The server's no to a subscription or to the sign-in; an error that names no channel is told as
+   the channel's. */
 static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
@@ -7315,6 +7337,12 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     struct psh_text *say = psh_client_say(client);
     struct psh_envelope told = *envelope;
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
+    if (psh_client_is_user(client, index)) {
+        client->answered = true; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_SERVER, "AuthError", (int)error->code,
+                               error->message);
+        return;
+    }
     told.channel.at = psh_client_at(client, index)->entry.name;
     told.channel.string = true;
     psh_env_add(say, told.channel.at);
@@ -7324,10 +7352,11 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
-/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+/* The only one, sign-in or channel other than public, that waits for its answer; or PSH_NONE. */
 static uint32_t psh_client_only_suspect(const pusher_client *client)
 {
-    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    uint32_t found = client->work[PSH_WORK_SIGNIN].first ? client->user : PSH_NONE;
+    uint32_t id = client->work[PSH_WORK_WAIT].first;
     for (int looked = 0; id; looked++) {
         const struct psh_channel *channel = psh_client_at(client, id - 1);
         if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
@@ -7544,8 +7573,9 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     struct psh_value info;
     char id[PSH_USER_ID];
     size_t len = 0;
-    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
-    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    if (!more || !psh_proto_is_presence((pusher_kind)entry->kind)) return;
+    if (entry->state != PSH_SUB_LIVE) return; /* the list that comes with the yes is newer */
     if (data->raw_len == 0 ||
         !psh_member_read(data->at, data->len, id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
@@ -7638,10 +7668,13 @@ static enum psh_opened psh_client_open_box(pusher_client *client, const struct p
 static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
                                    const struct psh_envelope *envelope, const char *reason)
 {
-    char json[512];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[512], brief[64];
+    struct psh_text data, name, *say = psh_client_say(client);
     const char *event = envelope->event.at;
     client->stats.dropped_decrypt++;
+    psh_client_at(client, index)->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    psh_env_text(&name, brief, sizeof brief);
+    psh_env_add_foreign(&name, event, strlen(event));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"event\":");
     psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
@@ -7650,7 +7683,7 @@ static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
     psh_env_add(&data, "}");
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": the event ");
-    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, brief);
     psh_env_add(say, " cannot be decrypted: ");
     psh_env_add(say, reason);
     psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
@@ -8172,13 +8205,23 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
 
 /* -- the endpoint -- */
 
+/* Has the stream that rested ended, or does something stand on it that nobody has asked for ("408
+   Request Timeout")? That is no answer to what is asked now. */
+static bool psh_client_post_stale(pusher_client *client)
+{
+    unsigned char byte;
+    PUSHER_ASSERT(client->auth->stream && client->auth->phase == PSH_POST_IDLE);
+    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &byte, 1);
+    return got != PUSHER_IO_WANT_READ && got != PUSHER_IO_WANT_WRITE;
+}
+
 /* The request is ready: over the stream that is still there, or over a new one. */
 static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
 {
     struct psh_auth *auth = client->auth;
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
     if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
-                         strcmp(auth->url->host, url->host) != 0))
+                         strcmp(auth->url->host, url->host) != 0 || psh_client_post_stale(client)))
         psh_client_post_close(client);
     auth->url = url;
     auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
@@ -8230,20 +8273,20 @@ static void psh_client_post_answer(pusher_client *client)
     struct psh_auth *auth = client->auth;
     uint32_t index = psh_client_asked(client, auth->ticket);
     int status = auth->reply.head.status;
-    const struct psh_buf *body = &auth->reply.body;
+    struct psh_buf *body = &auth->reply.body;
+    bool keep = auth->reply.keep && auth->out_at == auth->out.len;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
-    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
-    if (index == PSH_NONE) return;
-    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
-    if (status == 200)
+    if (index != PSH_NONE && status == 200)
         (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
                                    body->len);
-    else
+    else if (index != PSH_NONE)
         psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
                              moved ? "the endpoint redirects, which is not followed"
                                    : "the endpoint refused");
-    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+    psh_env_release(&client->env, body);
+    if (!keep) psh_client_post_close(client);
 }
 
 static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
@@ -8378,8 +8421,10 @@ static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way 
 {
     uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
     while (id && count < client->auth->max_batch) {
-        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        bool user = psh_client_is_user(client, id - 1); /* nothing names it in an answer to many */
+        if (psh_auth_way(client->auth, user) != way || (user && count > 0)) break;
         count++;
+        if (user) break;
         id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
     }
     return count;
@@ -8428,7 +8473,8 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        psh_env_add_bytes(&text, data.at, data.len);
+        if (data.string) psh_json_copy(&data, &text);
+        else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
     if (!wrong && !memory)
