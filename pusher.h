@@ -251,8 +251,10 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
-                                  pusher_subscribe() is called once more                        */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect. One that was
+                                  refused also when pusher_subscribe() is called once more; one
+                                  that was not answered when it is given up and taken anew: its
+                                  answer may still come                                         */
 } pusher_subscription;
 
 /* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
@@ -562,7 +564,7 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
    {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
    and sent with each subscription from the next one on; it must not hold channel, auth or
    channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
-   1024 bytes). */
+   1024 bytes, or with what else is sent over max_output_bytes). */
 PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
                                                 const char *fields_json);
 
@@ -610,8 +612,8 @@ PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel cha
 /* ---- client events, sign-in ---------------------------------------------------------------- */
 
 /* Sends an event to the channel's other subscribers, through the server. The name begins with
-   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
-   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   "client-" and has at most 200 bytes of UTF-8: no quote, backslash or control character. json is
+   one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
    _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
    _MEMORY. */
 PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
@@ -631,7 +633,8 @@ PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
    "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
    From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
    earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
-   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+   and _AUTH: not an answer; _TOO_BIG: it does not fit into max_output_bytes. Either is a refusal,
+   which is told to the channel's handlers. */
 PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
                                             const char *body, size_t len);
 
@@ -4056,6 +4059,13 @@ static size_t psh_ws_room(struct psh_ws *ws)
     return ws->out_cap - ws->out_len;
 }
 
+/* Will a text of this length fit into the output when that is empty? */
+static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
+{
+    PUSHER_ASSERT(ws->out_cap > PSH_WS_RESERVE + PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - PSH_WS_RESERVE - PSH_WS_FRAME_HEAD;
+}
+
 /* One whole masked frame into the output, or nothing at all. */
 static bool psh_ws_stage(struct psh_ws *ws, uint8_t opcode, const void *payload, size_t len,
                          size_t reserve)
@@ -6368,8 +6378,9 @@ static const char *psh_auth_bad_user(const pusher_auth_options *o)
 {
     struct psh_value value;
     const char *text = o->channel_data;
-    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
-        return "options.auth.channel_data must be a JSON object with a user_id";
+    if (text && (!psh_proto_pick(text, strlen(text), "user_id", &value) || value.len == 0 ||
+                 (!value.string && !psh_json_digit((unsigned char)value.at[value.len - 1]))))
+        return "options.auth.channel_data must be a JSON object with a user_id, text or number";
     text = o->signin_data;
     if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
         return "options.auth.signin_data must be a JSON object with an id that is a string";
@@ -6797,8 +6808,8 @@ struct psh_more {
 
 /* Lists of channels by what they wait for; the first three until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
-                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
-                PSH_WORK_FREE, PSH_WORKS };
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
+                PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -7065,6 +7076,16 @@ static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum 
         psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
 }
 
+/* If the channel is taken again, it begins without what it had when it was given up. */
+static void psh_client_renew(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_env_free(&client->env, more->fields);
+    more->fields = NULL;
+    more->count = 0;
+    if (more->members) psh_member_free(more->members);
+}
+
 /* What a move means for the channel's proof and key. */
 static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
                             enum psh_sub state)
@@ -7073,13 +7094,17 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
     struct psh_more *more = psh_client_more(client, index);
     if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
     if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
     if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST && more->ask.reason != PUSHER_AUTH_FIRST)
+        more->ask.reason = PUSHER_AUTH_RECONNECT;
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
         state == PSH_SUB_GONE)
         psh_client_forget(client, more);
+    if (state == PSH_SUB_CANCELLED) psh_client_renew(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -7119,6 +7144,7 @@ static void psh_client_post_close(pusher_client *client)
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
     auth->reused = false;
+    psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
 static void psh_client_sign_out(pusher_client *client)
@@ -7291,17 +7317,20 @@ static const char *psh_client_called(const pusher_client *client, uint32_t index
 static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
                                    const char *type, int status, const char *why)
 {
-    char json[320];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[400], brief[160];
+    struct psh_text data, error, *say = psh_client_say(client);
     PUSHER_ASSERT(type && why);
+    psh_env_text(&error, brief, sizeof brief);
+    psh_env_add_foreign(&error, why, strlen(why));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"type\":\"");
     psh_env_add(&data, type);
     psh_env_add(&data, "\",\"error\":");
-    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    psh_json_quote(&data, brief, error.len);
     if (status > 0) psh_env_add(&data, ",\"status\":");
     if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
     psh_env_add(&data, "}");
+    PUSHER_ASSERT(!data.cut);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": ");
     psh_env_add_foreign(say, why, strlen(why));
@@ -7543,6 +7572,14 @@ static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_
     return true;
 }
 
+/* Room for a subscription's message; proof and fields may be NULL. */
+static size_t psh_client_size(const struct psh_entry *entry, const char *proof, const char *fields)
+{
+    PUSHER_ASSERT(entry->name);
+    return PSH_PROTO_FRAME + entry->name_len + (proof ? strlen(proof) : 0) +
+           (fields ? strlen(fields) : 0);
+}
+
 /* The message that the entry's state asks for, in `place` if it is large enough. False: no
    memory. */
 static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
@@ -7551,11 +7588,9 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     const struct psh_more *more = psh_client_more(client, index);
     const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
-    size_t len = PSH_PROTO_FRAME + entry->name_len;
     PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
     if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
-    if (proof) len += strlen(proof);
-    if (fields) len += strlen(fields);
+    size_t len = psh_client_size(entry, proof, fields);
     if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
     else if (!psh_client_draft(client, text, len)) return false;
     if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
@@ -7571,7 +7606,8 @@ static void psh_client_no_memory(pusher_client *client, const char *what)
     psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
 }
 
-/* The channel on which the server sends to the signed-in user needs no authorization. */
+/* The channel on which the server sends to the signed-in user needs no authorization. False: there
+   is no room for it now. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
     struct psh_text text;
@@ -7582,7 +7618,11 @@ static bool psh_client_subscribe_user(pusher_client *client)
     }
     psh_proto_subscribe_user(&text, client->user_id);
     PUSHER_ASSERT(!text.cut);
-    return psh_client_stage(client, text.at, text.len);
+    if (psh_ws_fits(&client->ws, text.len)) return psh_client_stage(client, text.at, text.len);
+    psh_env_add(psh_client_say(client), "the user's own channel does not fit into "
+                                        "options.max_output_bytes: no events for the user");
+    psh_client_report(client, PUSHER_ERR_TOO_BIG, 0, PSH_NONE);
+    return true;
 }
 
 /* When the next client event may go: the window of a second slides. */
@@ -7730,7 +7770,8 @@ static void psh_client_output(pusher_client *client)
 
 /* -- input -- */
 
-/* The server's no to a subscription; an error that names no channel is told as the channel's. */
+/* The server's no to a subscription or to the sign-in; an error that names no channel is told as
+   the channel's. */
 static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
@@ -7739,6 +7780,12 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     struct psh_text *say = psh_client_say(client);
     struct psh_envelope told = *envelope;
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
+    if (psh_client_is_user(client, index)) {
+        client->answered = true; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_SERVER, "AuthError", (int)error->code,
+                               error->message);
+        return;
+    }
     told.channel.at = psh_client_at(client, index)->entry.name;
     told.channel.string = true;
     psh_env_add(say, told.channel.at);
@@ -7748,10 +7795,11 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
-/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+/* The only one, sign-in or channel other than public, that waits for its answer; or PSH_NONE. */
 static uint32_t psh_client_only_suspect(const pusher_client *client)
 {
-    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    uint32_t found = client->work[PSH_WORK_SIGNIN].first ? client->user : PSH_NONE;
+    uint32_t id = client->work[PSH_WORK_WAIT].first;
     for (int looked = 0; id; looked++) {
         const struct psh_channel *channel = psh_client_at(client, id - 1);
         if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
@@ -7968,8 +8016,9 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     struct psh_value info;
     char id[PSH_USER_ID];
     size_t len = 0;
-    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
-    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    if (!more || !psh_proto_is_presence((pusher_kind)entry->kind)) return;
+    if (entry->state != PSH_SUB_LIVE) return; /* the list that comes with the yes is newer */
     if (data->raw_len == 0 ||
         !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
@@ -8028,14 +8077,20 @@ static unsigned char *psh_client_unwrap(pusher_client *client,
     return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
 }
 
+static bool psh_client_utf8(const char *text, size_t len)
+{
+    struct psh_codec_utf8_state utf8;
+    PUSHER_ASSERT(text);
+    memset(&utf8, 0, sizeof utf8);
+    return psh_codec_utf8(&utf8, text, len) && !utf8.need;
+}
+
 /* Decrypts the event's data where it stands. */
 static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
                                            struct psh_value *data)
 {
     struct psh_json_object object;
-    struct psh_codec_utf8_state utf8;
     size_t len = 0, nonce_len = 0;
-    memset(&utf8, 0, sizeof utf8);
     if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
         !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
         return PSH_OPEN_SHAPE;
@@ -8050,16 +8105,19 @@ static enum psh_opened psh_client_open_box(pusher_client *client, const struct p
     data->len = len - PSH_BOX_TAG;
     box[len] = '\0'; /* base64 was longer */
     data->string = true;
-    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+    return psh_client_utf8(data->at, data->len) ? PSH_OPENED : PSH_OPEN_TEXT;
 }
 
 static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
                                    const struct psh_envelope *envelope, const char *reason)
 {
-    char json[512];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[512], brief[64];
+    struct psh_text data, name, *say = psh_client_say(client);
     const char *event = envelope->event.at;
     client->stats.dropped_decrypt++;
+    psh_client_at(client, index)->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    psh_env_text(&name, brief, sizeof brief);
+    psh_env_add_foreign(&name, event, strlen(event));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"event\":");
     psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
@@ -8068,7 +8126,7 @@ static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
     psh_env_add(&data, "}");
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": the event ");
-    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, brief);
     psh_env_add(say, " cannot be decrypted: ");
     psh_env_add(say, reason);
     psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
@@ -8553,6 +8611,15 @@ static const char *psh_client_take(pusher_client *client, uint32_t index, const 
     return wrong;
 }
 
+/* Would the subscription, with the proof that is there now, be too long ever to be sent? */
+static bool psh_client_too_big(const pusher_client *client, uint32_t index)
+{
+    const struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.text);
+    return !psh_ws_fits(&client->ws, psh_client_size(&psh_client_at(client, index)->entry,
+                                                     more->ask.text, more->fields));
+}
+
 static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
                                           size_t len)
 {
@@ -8570,6 +8637,10 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
         wrong = "no memory for the answer";
         result = PUSHER_ERR_MEMORY;
     }
+    if (!wrong && psh_client_too_big(client, index)) {
+        wrong = "the proof does not fit into options.max_output_bytes";
+        result = PUSHER_ERR_TOO_BIG;
+    }
     if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
     else psh_client_answer(client, index);
     return result;
@@ -8577,13 +8648,23 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
 
 /* -- the endpoint -- */
 
+/* Has the stream that rested ended, or does something stand on it that nobody has asked for ("408
+   Request Timeout")? That is no answer to what is asked now. */
+static bool psh_client_post_stale(pusher_client *client)
+{
+    unsigned char byte;
+    PUSHER_ASSERT(client->auth->stream && client->auth->phase == PSH_POST_IDLE);
+    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &byte, 1);
+    return got != PUSHER_IO_WANT_READ && got != PUSHER_IO_WANT_WRITE;
+}
+
 /* The request is ready: over the stream that is still there, or over a new one. */
 static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
 {
     struct psh_auth *auth = client->auth;
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
     if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
-                         strcmp(auth->url->host, url->host) != 0))
+                         strcmp(auth->url->host, url->host) != 0 || psh_client_post_stale(client)))
         psh_client_post_close(client);
     auth->url = url;
     auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
@@ -8635,20 +8716,20 @@ static void psh_client_post_answer(pusher_client *client)
     struct psh_auth *auth = client->auth;
     uint32_t index = psh_client_asked(client, auth->ticket);
     int status = auth->reply.head.status;
-    const struct psh_buf *body = &auth->reply.body;
+    struct psh_buf *body = &auth->reply.body;
+    bool keep = auth->reply.keep && auth->out_at == auth->out.len;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
-    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
-    if (index == PSH_NONE) return;
-    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
-    if (status == 200)
+    if (index != PSH_NONE && status == 200)
         (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
                                    body->len);
-    else
+    else if (index != PSH_NONE)
         psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
                              moved ? "the endpoint redirects, which is not followed"
                                    : "the endpoint refused");
-    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+    psh_env_release(&client->env, body);
+    if (!keep) psh_client_post_close(client);
 }
 
 static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
@@ -8783,8 +8864,10 @@ static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way 
 {
     uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
     while (id && count < client->auth->max_batch) {
-        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        bool user = psh_client_is_user(client, id - 1); /* nothing names it in an answer to many */
+        if (psh_auth_way(client->auth, user) != way || (user && count > 0)) break;
         count++;
+        if (user) break;
         id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
     }
     return count;
@@ -8833,11 +8916,14 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        psh_env_add_bytes(&text, data.at, data.len);
+        if (data.string) psh_json_copy(&data, &text);
+        else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
     if (!wrong && !memory)
         memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (!wrong && !memory && psh_client_too_big(client, index))
+        wrong = "the proof does not fit into options.max_output_bytes";
     if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
     else if (memory)
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
@@ -8937,39 +9023,52 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
            !strstr(more->ask.text, ",\"channel_data\":");
 }
 
-/* A yes. False: it has to wait for the sign-in. */
-static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+/* Is a sign-in under way? */
+static bool psh_client_signing_in(const pusher_client *client)
 {
-    more->ask.attempt = 0;
-    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+    if (client->user == PSH_NONE) return false;
+    return psh_client_at(client, client->user)->entry.state <= PSH_SUB_PENDING;
+}
+
+/* A yes. */
+static void psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool unknown = !live && psh_client_unknown_me(client, index, more);
+    if (live) {
+        more->ask.attempt = 0;
         psh_auth_forget(&client->env, &more->ask);
         psh_client_refreshed(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
-        enum psh_sub user = client->user == PSH_NONE
-                                ? PSH_SUB_REFUSED
-                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
-        if (user <= PSH_SUB_PENDING) return false;
+    } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
+        psh_client_set_work(client, index, PSH_WORK_USER);
+    } else if (unknown && !client->user_id) {
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) &&
-        !psh_client_set_me(client, more, client->user_id)) {
+    } else if (unknown && !psh_client_set_me(client, more, client->user_id)) {
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
-        return true;
+    } else {
+        more->ask.attempt = 0;
+        (void)psh_client_sub(client, index, PSH_SUB_GRANT);
     }
-    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
-    return true;
+}
+
+/* The sign-in has come to its end: those that waited for it are answered again. */
+static void psh_client_signed(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_USER];
+    if (psh_client_signing_in(client)) return;
+    for (int moved = 0; waiting->first && moved < PSH_BATCH; moved++)
+        psh_client_set_work(client, waiting->first - 1, PSH_WORK_ANSWERED);
+    if (waiting->first) client->answered = true;
 }
 
 /* What follows from the answers given since. */
 static void psh_client_answers(pusher_client *client)
 {
-    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     client->answered = false;
+    psh_client_signed(client);
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
@@ -8980,7 +9079,7 @@ static void psh_client_answers(pusher_client *client)
         }
         if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
         else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
-        else (void)psh_client_granted(client, index, more);
+        else psh_client_granted(client, index, more);
         if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
             id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
     }
@@ -9223,6 +9322,12 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is nothing left that the stream has not taken? Else it says when it takes more. */
+static bool psh_client_drained(const pusher_client *client)
+{
+    return client->ws.out_at == client->ws.out_len;
+}
+
 /* Is there something to do that waits for nobody? */
 static bool psh_client_at_once(const pusher_client *client)
 {
@@ -9230,19 +9335,20 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+    return ask || client->answered || (send && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first)
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
+    if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
 }
 
@@ -9631,6 +9737,16 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
 
 enum { PSH_FIELDS = 1024 };
 
+/* With the channel's name, and the proof that it may have already. */
+static bool psh_client_fields_fit(const pusher_client *client, const char *name, size_t len)
+{
+    uint32_t index = psh_client_find(client, name, strlen(name));
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    PUSHER_ASSERT(len <= PSH_FIELDS);
+    if (more && more->ask.verdict == PSH_VERDICT_YES) len += strlen(more->ask.text);
+    return psh_ws_fits(&client->ws, PSH_PROTO_FRAME + strlen(name) + len);
+}
+
 /* With more members for the subscription's data. */
 static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
                                                 const char *json)
@@ -9642,6 +9758,11 @@ static pusher_channel psh_client_subscribe_with(pusher_client *client, const cha
     if (!inside || len > PSH_FIELDS) {
         (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
                                 inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    if (!psh_client_fields_fit(client, name, len)) {
+        (void)psh_client_failed(client, PUSHER_ERR_TOO_BIG,
+                                "the fields do not fit into options.max_output_bytes");
         return channel;
     }
     bool any = psh_json_skip_space(inside, inside + len) != inside + len;
@@ -9794,7 +9915,8 @@ static pusher_result psh_client_check_trigger(const pusher_client *client, uint3
 static const char *psh_client_trigger_fault(pusher_result result)
 {
     switch (result) {
-    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_TOO_BIG: return "the event is over options.max_client_event_bytes, or over "
+                                    "options.max_output_bytes";
     case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
     default: return NULL;
@@ -9807,7 +9929,7 @@ static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t ind
     bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
     bool online = client->phase == PSH_ONLINE;
     size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live)) {
+    if (client->max_queued && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)
@@ -9828,6 +9950,8 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     uint32_t index = psh_client_index(client, handle);
     struct psh_text text;
     const char *bad = psh_proto_bad_trigger(event);
+    if (!bad && !psh_client_utf8(event, strlen(event)))
+        bad = "a client event's name is not UTF-8";
     if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
     pusher_result result = psh_client_check_trigger(client, index, json, len);
     if (result == PUSHER_OK && !client->sent_at) {
@@ -9839,7 +9963,9 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     if (result == PUSHER_OK) {
         const char *name = psh_client_at(client, index)->entry.name;
         size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
-        if (psh_client_draft(client, &text, cap)) {
+        if (!psh_ws_fits(&client->ws, cap)) {
+            result = PUSHER_ERR_TOO_BIG;
+        } else if (psh_client_draft(client, &text, cap)) {
             psh_proto_trigger(&text, name, event, json, len);
             PUSHER_ASSERT(!text.cut);
             result = psh_client_send_trigger(client, index, &text);
@@ -9885,6 +10011,16 @@ static pusher_result psh_client_stale(pusher_client *client)
                              "the ticket is stale: answered already, or of an earlier connection");
 }
 
+static const char *psh_client_answer_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_PARSE: return "the answer is not JSON";
+    case PUSHER_ERR_AUTH: return "the answer lacks what the channel needs";
+    case PUSHER_ERR_TOO_BIG: return "the proof does not fit into options.max_output_bytes";
+    default: return NULL;
+    }
+}
+
 static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
                                        const char *body, size_t len)
 {
@@ -9892,9 +10028,7 @@ static pusher_result psh_client_accept(pusher_client *client, pusher_ticket tick
     if (index == PSH_NONE) return psh_client_stale(client);
     pusher_result result = psh_client_accept_at(client, index, body, len);
     if (result == PUSHER_OK) return result;
-    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
-                                                 ? "the answer is not JSON"
-                                                 : "the answer lacks what the channel needs");
+    return psh_client_failed(client, result, psh_client_answer_fault(result));
 }
 
 static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,
