@@ -70,7 +70,7 @@ run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
 .PHONY: platforms mbedtls size
-.PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-demo build-interop build-test build-valgrind build-coverage build-examples build-bench build-fuzz
 .SECONDARY:
 
 help: ## list these commands
@@ -100,7 +100,7 @@ examples: ## build everything in examples/ and the test server, into build/
 
 interop: ## against a real server (soketi) and beside pusher-js; needs node and npm
 	@$(DEPS) demo examples interop
-	$(SUB) build-examples
+	$(SUB) build-interop
 	@tests/interop/run.sh
 
 bench: ## measure; BENCH_QUICK=1 for a short run
@@ -162,6 +162,10 @@ build-fuzz: $(addprefix build/fuzz/,$(FUZZ))
 build/pusher-server: build/opt/tests/server/main.o build/opt/libtest.a
 	$(call SAY,link)
 	$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+
+build/interop-drive: build/san/tests/interop/drive.o build/san/libtest.a
+	$(call SAY,link)
+	$(CC) $(LDFLAGS) $(FLAGS_san) $^ $(LIBS) -o $@
 
 # An example is one file and needs nothing but pusher.h: it carries the implementation itself.
 build/examples/%: build/opt/examples/%.o

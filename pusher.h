@@ -674,6 +674,71 @@ PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel ch
                                         const char *event_name, pusher_event_fn fn,
                                         const void *user_data);
 
+/* ---- reading JSON payloads ----------------------------------------------------------------- */
+
+/* For event->data that holds JSON, or any other JSON text. Nothing is allocated, copied or changed,
+   and no client is needed. RFC 8259 to the letter, nesting up to 128 levels.
+
+       pusher_json data = pusher_json_find(event->data, event->data_len, "");
+       char name[64];
+       if (pusher_json_string(pusher_json_get(data, "/user/name"), name, sizeof name, NULL)) ... */
+
+typedef enum pusher_json_type {
+    PUSHER_JSON_NONE = 0, /* there is no such value                                             */
+    PUSHER_JSON_BAD,      /* the text is not JSON, or the path is none                          */
+    PUSHER_JSON_NULL,
+    PUSHER_JSON_BOOL,
+    PUSHER_JSON_NUMBER,
+    PUSHER_JSON_STRING,
+    PUSHER_JSON_ARRAY,
+    PUSHER_JSON_OBJECT
+} pusher_json_type;
+
+/* A value in somebody's text: valid as long as that text is, and passed by value. Only what the
+   functions below have given may be passed to them. */
+typedef struct pusher_json {
+    pusher_json_type type;
+    const char *raw; /* as in the text: a string with its quotes; NULL for NONE and BAD; NOT
+                        NUL-terminated                                                          */
+    size_t raw_len;  /* bytes                                                                   */
+} pusher_json;
+
+/* The value at a path in a text of len bytes. The path is a JSON Pointer (RFC 6901): "/user/name",
+   "/items/0", "" for the whole; in a key "~1" is a slash and "~0" a tilde. Of two members of one
+   name the last counts, as in JSON.parse. Each call checks the whole text first, so its cost grows
+   with len: to read more than one value, find "" once and use pusher_json_get().
+   NONE: valid JSON without such a value. BAD: not JSON, no path, or a NULL. */
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path);
+
+/* The same from a value on, whose text is known to be JSON. BAD: no path, a NULL, or value is BAD;
+   NONE: no such value, or value is NONE. */
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path);
+
+/* Walks an array or object in the order of its text: set *position to 0, then call until it returns
+   false. key is a STRING in an object and NONE in an array; key and value may be NULL, and are NONE
+   when it returns false. False at once for values that are no container. Linear in total. */
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value);
+
+/* A string's text, its escapes undone, NUL-terminated, in UTF-8. *len, if len is not NULL, is its
+   whole length in bytes, the final NUL not counted; 0 if value is no string. False: value is no
+   string (out is then ""), or it was cut, at the end of a character, to cap bytes with the NUL;
+   with cap 0 nothing is written and out may be NULL. \u0000 gives a NUL byte inside; half a
+   surrogate pair gives U+FFFD. */
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
+
+/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
+   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+   in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
+
+/* A whole number, exactly: 12, 12.0 and 1.2e1 are one. False: value is no number, has a fraction,
+   is beyond 64 bits, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out);
+
+/* True or false. False is returned if value is neither, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out);
+
 /* ---- counters ------------------------------------------------------------------------------ */
 
 typedef struct pusher_stats {
@@ -1610,13 +1675,53 @@ static bool psh_json_step(struct psh_json_check *check, unsigned char byte)
     return psh_json_number(check, byte);
 }
 
+#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
+
+/* Bytes of the eight at `at` before the first quote, backslash or control character. */
+static size_t psh_json_plain8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
+                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t plain = 0;
+    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
+    return plain;
+#endif
+}
+
+/* Bytes inside a string that need no look at each: plain ASCII, eight at a time. */
+static size_t psh_json_ascii(const char *at, size_t len)
+{
+    size_t ascii = 0, more = 8;
+    while (more == 8 && len - ascii >= 8) {
+        uint64_t word;
+        memcpy(&word, at + ascii, 8);
+        if (word & PSH_EACH(0x80)) break;
+        more = psh_json_plain8(at + ascii);
+        ascii += more;
+    }
+    PUSHER_ASSERT(ascii <= len);
+    return ascii;
+}
+
 static bool psh_json_valid(const char *text, size_t len)
 {
     PUSHER_ASSERT(text || len == 0);
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
+        if (check.state == PSH_JSON_STRING && check.utf8.need == 0) {
+            i += psh_json_ascii(text + i, len - i);
+            if (i == len) return false; /* no closing quote */
+        }
         if (!psh_json_step(&check, (unsigned char)text[i])) return false;
+    }
     if (check.depth > 0) return false;
     return check.state == PSH_JSON_AFTER || psh_json_number_ends(check.state);
 }
@@ -1705,26 +1810,6 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     }
     *(*out)++ = byte;
     return at;
-}
-
-#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
-
-/* Bytes of the eight at `at` before the first quote, backslash or control character. */
-static size_t psh_json_plain8(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, 8);
-    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
-                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
-    if (!special) return 8;
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return (size_t)__builtin_ctzll(special) / 8;
-#else
-    size_t plain = 0;
-    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
-    return plain;
-#endif
 }
 
 /* Copies the string behind the opening quote to out, escapes undone, and terminates it. Returns
@@ -1879,6 +1964,135 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
+/* A small nested object: what the protocol's own messages carry in `data`. */
+enum { PSH_JSON_TOKENS = 32 };
+
+struct psh_json_object {
+    const char *text;
+    int count;
+    jsmntok_t tokens[PSH_JSON_TOKENS];
+};
+
+static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
+{
+    PUSHER_ASSERT(text);
+    jsmn_parser parser;
+    object->text = text;
+    object->count = 0;
+    if (!psh_json_valid(text, len)) return false;
+    jsmn_init(&parser);
+    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
+    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
+}
+
+/* Adds the inside of a valid string, its escapes undone. Returns its length, what was cut off
+   included. */
+static size_t psh_json_add_inside(struct psh_text *text, const char *at, size_t len)
+{
+    PUSHER_ASSERT(text && at);
+    const char *end = at + len;
+    size_t total = 0;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        const char *slash = (const char *)memchr(at, '\\', (size_t)(end - at));
+        size_t plain = (size_t)((slash ? slash : end) - at);
+        psh_env_add_bytes(text, at, plain);
+        total += plain;
+        if (!slash) break;
+        at = psh_json_escape(slash + 1, end, &behind);
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+        total += (size_t)(behind - piece);
+    }
+    return total;
+}
+
+/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
+static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
+{
+    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
+    struct psh_value value;
+    memset(&value, 0, sizeof value);
+    size_t key_len = strlen(key);
+    int i = 1;
+    while (i + 1 < object->count) {
+        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
+        if ((size_t)(name->end - name->start) == key_len &&
+            memcmp(object->text + name->start, key, key_len) == 0) {
+            value.at = object->text + token->start;
+            value.len = (size_t)(token->end - token->start);
+            value.string = token->type == JSMN_STRING;
+        }
+        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return value;
+}
+
+/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
+                              char *out, size_t cap)
+{
+    PUSHER_ASSERT(cap > 0);
+    struct psh_value value = psh_json_get(object, key);
+    struct psh_text text;
+    psh_env_text(&text, out, cap);
+    if (value.string) (void)psh_json_add_inside(&text, value.at, value.len);
+    return value.string;
+}
+
+/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
+   neither, or is written with an exponent. */
+static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
+    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
+        number = number * 10 + (uint64_t)(value->at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
+    }
+    if (i < value->len && value->at[i] == '.') i++;
+    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
+    return i == value->len ? (uint32_t)number : fallback;
+}
+
+static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
+                                  uint32_t fallback)
+{
+    PUSHER_ASSERT(key);
+    struct psh_value value = psh_json_get(object, key);
+    return psh_json_uint(&value, fallback);
+}
+
+/* The inside of a JSON string; at most six times as long. */
+static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    PUSHER_ASSERT(bytes || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        char escape[] = "\\u0000";
+        if (byte < 0x20) {
+            escape[4] = hex[byte >> 4];
+            escape[5] = hex[byte & 15];
+            psh_env_add(text, escape);
+            continue;
+        }
+        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
+        psh_env_add_bytes(text, bytes + i, 1);
+    }
+}
+
+/* The whole JSON string. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    PUSHER_ASSERT(text);
+    psh_env_add(text, "\"");
+    psh_json_escaped(text, bytes, len);
+    psh_env_add(text, "\"");
+}
+
 /* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
 struct psh_json_walk {
     const char *at, *end; /* at the next member or element, or at the closing bracket */
@@ -1995,7 +2209,8 @@ static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
    what it stands for. Returns the new length; writes no terminator. */
 static size_t psh_json_unescape(char *at, size_t len)
 {
-    PUSHER_ASSERT(at || len == 0);
+    if (len == 0) return 0;
+    PUSHER_ASSERT(at);
     char *out = at;
     const char *from = at, *end = at + len;
     while (from < end) {
@@ -2010,145 +2225,303 @@ static size_t psh_json_unescape(char *at, size_t len)
     return (size_t)(out - at);
 }
 
-/* Is this the key, its escapes undone? */
-static bool psh_json_key_is(const struct psh_value *key, const char *name)
+/* Is this the key, its escapes undone? In a token of a path ~1 is a slash and ~0 a tilde. An
+   element of an array has no key. */
+static bool psh_json_same(const struct psh_value *key, const char *name, size_t name_len,
+                          bool token)
 {
-    PUSHER_ASSERT(name && (key->at || key->len == 0));
-    size_t name_len = strlen(name);
-    const char *at = key->at, *end = key->at + key->len;
+    PUSHER_ASSERT(key && name);
+    if (!key->at) return false;
+    const char *at = key->at, *end = key->at + key->len, *name_end = name + name_len;
     while (at < end) {
         char piece[4];
         char *behind = piece;
         if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
         else *behind++ = *at++;
-        size_t len = (size_t)(behind - piece);
-        PUSHER_ASSERT(at && len <= sizeof piece);
-        if (len > name_len || memcmp(piece, name, len) != 0) return false;
-        name += len;
-        name_len -= len;
-    }
-    return name_len == 0;
-}
-
-/* A small nested object: what the protocol's own messages carry in `data`. */
-enum { PSH_JSON_TOKENS = 32 };
-
-struct psh_json_object {
-    const char *text;
-    int count;
-    jsmntok_t tokens[PSH_JSON_TOKENS];
-};
-
-static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
-{
-    PUSHER_ASSERT(text);
-    jsmn_parser parser;
-    object->text = text;
-    object->count = 0;
-    if (!psh_json_valid(text, len)) return false;
-    jsmn_init(&parser);
-    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
-    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
-}
-
-/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
-static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
-{
-    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
-    struct psh_value value;
-    memset(&value, 0, sizeof value);
-    size_t key_len = strlen(key);
-    int i = 1;
-    while (i + 1 < object->count) {
-        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
-        if ((size_t)(name->end - name->start) == key_len &&
-            memcmp(object->text + name->start, key, key_len) == 0) {
-            value.at = object->text + token->start;
-            value.len = (size_t)(token->end - token->start);
-            value.string = token->type == JSMN_STRING;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        for (const char *byte = piece; byte < behind; byte++) {
+            if (name == name_end) return false;
+            char want = *name++;
+            if (token && want == '~') want = *name++ == '0' ? '~' : '/';
+            if (*byte != want) return false;
         }
-        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return name == name_end;
+}
+
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    return psh_json_same(key, name, strlen(name), false);
+}
+
+/* The value of this key in what is left of the walk, the last one as in JSON.parse; raw_len 0 when
+   there is none. */
+static struct psh_value psh_json_pick(struct psh_json_walk walk, const char *name)
+{
+    struct psh_value key, value, found;
+    memset(&found, 0, sizeof found);
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, name)) found = value;
+    PUSHER_ASSERT(walk.object || found.raw_len == 0);
+    return found;
+}
+
+/* ---- for the user's payloads: pusher_json_... ---- */
+
+static pusher_json psh_json_no(pusher_json_type type)
+{
+    PUSHER_ASSERT(type <= PUSHER_JSON_BAD);
+    pusher_json none;
+    none.type = type;
+    none.raw = NULL;
+    none.raw_len = 0;
+    return none;
+}
+
+static pusher_json psh_json_value(const struct psh_value *value)
+{
+    if (value->raw_len == 0) return psh_json_no(PUSHER_JSON_NONE);
+    pusher_json json;
+    json.raw = value->raw;
+    json.raw_len = value->raw_len;
+    switch (*value->raw) {
+    case '{': json.type = PUSHER_JSON_OBJECT; break;
+    case '[': json.type = PUSHER_JSON_ARRAY; break;
+    case '"': json.type = PUSHER_JSON_STRING; break;
+    case 't':
+    case 'f': json.type = PUSHER_JSON_BOOL; break;
+    case 'n': json.type = PUSHER_JSON_NULL; break;
+    default: json.type = PUSHER_JSON_NUMBER; break;
+    }
+    return json;
+}
+
+/* The whole text as a value, without the space around it. */
+static pusher_json psh_json_whole(const char *text, size_t len)
+{
+    struct psh_value value;
+    if (!psh_json_valid(text, len)) return psh_json_no(PUSHER_JSON_BAD);
+    (void)psh_json_walk_value(psh_json_skip_space(text, text + len), text + len, &value);
+    return psh_json_value(&value);
+}
+
+/* RFC 6901: "" or "/...", and '~' only in ~0 and ~1. */
+static bool psh_json_is_path(const char *path)
+{
+    PUSHER_ASSERT(path);
+    if (*path != '\0' && *path != '/') return false;
+    for (; *path; path++)
+        if (*path == '~' && path[1] != '0' && path[1] != '1') return false;
+    return true;
+}
+
+/* "0", or digits without a leading zero. */
+static bool psh_json_index(const char *token, size_t len, size_t *index)
+{
+    *index = 0;
+    if (len == 0 || (len > 1 && *token == '0')) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!psh_json_digit((unsigned char)token[i]) || *index > (SIZE_MAX - 9) / 10) return false;
+        *index = *index * 10 + (size_t)(token[i] - '0');
+    }
+    return true;
+}
+
+/* One step of a path: the member or element that its token names. */
+static pusher_json psh_json_child(pusher_json parent, const char *token, size_t len)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, found;
+    size_t index = 0;
+    memset(&found, 0, sizeof found);
+    if (parent.raw_len == 0 || !psh_json_enter(&walk, parent.raw, parent.raw_len))
+        return psh_json_no(PUSHER_JSON_NONE);
+    if (!walk.object && !psh_json_index(token, len, &index)) return psh_json_no(PUSHER_JSON_NONE);
+    while (psh_json_next(&walk, &key, &value)) {
+        if (walk.object && psh_json_same(&key, token, len, true)) found = value;
+        if (walk.object || index-- > 0) continue;
+        found = value;
+        break;
+    }
+    return psh_json_value(&found);
+}
+
+static pusher_json psh_json_follow(pusher_json value, const char *path)
+{
+    if (!psh_json_is_path(path)) return psh_json_no(PUSHER_JSON_BAD);
+    while (*path && value.raw_len > 0) {
+        PUSHER_ASSERT(*path == '/');
+        size_t len = strcspn(path + 1, "/");
+        value = psh_json_child(value, path + 1, len);
+        path += 1 + len;
     }
     return value;
 }
 
-/* A string's text, with its escapes undone, added to the text. */
-static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+static bool psh_json_each(pusher_json container, size_t *position, struct psh_value *key,
+                          struct psh_value *value)
 {
-    char piece[PSH_JSON_SLACK];
-    const char *at = value->at, *end = value->at + value->len;
-    PUSHER_ASSERT(value->string);
-    while (at < end && !text->cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
-    }
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(*position < container.raw_len);
+    if (!psh_json_enter(&walk, container.raw, container.raw_len)) return false;
+    if (*position > 0) walk.at = container.raw + *position;
+    if (!psh_json_next(&walk, key, value)) return false;
+    *position = (size_t)(walk.at - container.raw);
+    return true;
 }
 
-/* The same of a member's value, cut to cap. False when missing or no string. */
-static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
-                              char *out, size_t cap)
+/* The inside of a string: escapes undone, terminated, cut to cap. False: cut. */
+static bool psh_json_to_text(const char *at, size_t at_len, char *out, size_t cap, size_t *len)
 {
-    PUSHER_ASSERT(cap > 0);
-    struct psh_value value = psh_json_get(object, key);
+    char nothing[1];
     struct psh_text text;
-    psh_env_text(&text, out, cap);
-    if (value.string) psh_json_copy(&value, &text);
-    return value.string;
+    if (!out) cap = 0;
+    psh_env_text(&text, cap > 0 ? out : nothing, cap > 0 ? cap : 1);
+    size_t full = psh_json_add_inside(&text, at, at_len);
+    PUSHER_ASSERT(full >= text.len);
+    if (len) *len = full;
+    return full < cap;
 }
 
-/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
-   neither, or is written with an exponent. */
-static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+/* The number digits * 10^exponent; digits does not end in 0. */
+struct psh_json_decimal {
+    uint64_t digits;    /* the first 19 at most */
+    int64_t exponent;
+    bool negative, cut; /* cut: others than zeros came behind them */
+};
+
+/* From the "e" of a number on, or from its end. */
+static int64_t psh_json_exponent(const char *at, const char *end)
 {
-    uint64_t number = 0;
-    size_t i = 0;
-    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
-    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
-        number = number * 10 + (uint64_t)(value->at[i] - '0');
-        if (number > UINT32_MAX) return fallback;
-    }
-    if (i < value->len && value->at[i] == '.') i++;
-    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
-    return i == value->len ? (uint32_t)number : fallback;
+    int64_t exponent = 0;
+    bool negative = end - at > 1 && at[1] == '-';
+    for (; at < end; at++)
+        if (psh_json_digit((unsigned char)*at) && exponent < INT64_MAX / 100)
+            exponent = exponent * 10 + (*at - '0');
+    return negative ? -exponent : exponent;
 }
 
-static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
-                                  uint32_t fallback)
+static struct psh_json_decimal psh_json_decimal_of(const char *at, size_t len)
 {
-    PUSHER_ASSERT(key);
-    struct psh_value value = psh_json_get(object, key);
-    return psh_json_uint(&value, fallback);
-}
-
-/* The inside of a JSON string; at most six times as long. */
-static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
-{
-    static const char hex[] = "0123456789abcdef";
-    PUSHER_ASSERT(bytes || len == 0);
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
-        char escape[] = "\\u0000";
-        if (byte < 0x20) {
-            escape[4] = hex[byte >> 4];
-            escape[5] = hex[byte & 15];
-            psh_env_add(text, escape);
+    PUSHER_ASSERT(at && len > 0);
+    struct psh_json_decimal out;
+    const char *end = at + len;
+    bool fraction = false;
+    memset(&out, 0, sizeof out);
+    out.negative = *at == '-';
+    for (at += out.negative; at < end && *at != 'e' && *at != 'E'; at++) {
+        bool fits = out.digits < UINT64_C(1000000000000000000);
+        if (*at == '.') {
+            fraction = true;
             continue;
         }
-        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
-        psh_env_add_bytes(text, bytes + i, 1);
+        if (fits) out.digits = out.digits * 10 + (uint64_t)(*at - '0');
+        else if (*at != '0') out.cut = true;
+        if (fits == fraction) out.exponent += fraction ? -1 : 1;
     }
+    out.exponent = out.digits ? out.exponent + psh_json_exponent(at, end) : 0;
+    while (out.digits > 0 && out.digits % 10 == 0) {
+        out.digits /= 10;
+        out.exponent++;
+    }
+    return out;
 }
 
-/* The whole JSON string. */
-static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
 {
-    PUSHER_ASSERT(text);
-    psh_env_add(text, "\"");
-    psh_json_escaped(text, bytes, len);
-    psh_env_add(text, "\"");
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    const uint64_t most = (uint64_t)INT64_MAX + decimal.negative;
+    if (decimal.cut || decimal.exponent < 0 || decimal.exponent > 18) return false;
+    uint64_t value = decimal.digits;
+    for (; decimal.exponent > 0; decimal.exponent--) {
+        if (value > most / 10) return false;
+        value *= 10;
+    }
+    if (value > most) return false;
+    PUSHER_ASSERT(value > 0 || decimal.digits == 0);
+    if (!decimal.negative) *out = (int64_t)value;
+    else *out = value ? -(int64_t)(value - 1) - 1 : 0;
+    return true;
+}
+
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+struct psh_json_binary {
+    uint64_t mantissa;
+    int exponent;
+};
+
+static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct psh_json_binary b)
+{
+    const uint64_t half = UINT32_MAX;
+    uint64_t low = (a.mantissa & half) * (b.mantissa & half);
+    uint64_t left = (a.mantissa >> 32) * (b.mantissa & half);
+    uint64_t right = (a.mantissa & half) * (b.mantissa >> 32);
+    uint64_t middle = (low >> 32) + (left & half) + (right & half);
+    struct psh_json_binary product;
+    product.mantissa = (a.mantissa >> 32) * (b.mantissa >> 32) + (left >> 32) + (right >> 32) +
+                       (middle >> 32);
+    product.exponent = a.exponent + b.exponent + 64;
+    low = middle << 32 | (low & half);
+    if (!(product.mantissa >> 63)) {
+        product.mantissa = product.mantissa << 1 | low >> 63;
+        product.exponent--;
+        low <<= 1;
+    }
+    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    PUSHER_ASSERT(product.mantissa >> 63);
+    return product;
+}
+
+/* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
+static double psh_json_round(struct psh_json_binary from)
+{
+    PUSHER_ASSERT(from.mantissa >> 63);
+    int drop = from.exponent + 63 < -1022 ? 11 - 1022 - 63 - from.exponent : 11; /* subnormal */
+    if (drop > 63) return 0;
+    uint64_t kept = from.mantissa >> drop, rest = from.mantissa << (64 - drop);
+    if (rest > UINT64_C(1) << 63 || (rest == UINT64_C(1) << 63 && (kept & 1))) kept++;
+    double value = (double)kept;
+    int exponent = from.exponent + drop;
+    for (; exponent >= 32; exponent -= 32) value *= 4294967296.0;
+    for (; exponent <= -32; exponent += 32) value /= 4294967296.0;
+    if (exponent < 0) return value / (double)(UINT64_C(1) << -exponent);
+    return value * (double)(UINT64_C(1) << exponent);
+}
+
+/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
+   its 64 bits, all together by less than a fifth of a double's last place. */
+static double psh_json_power(uint64_t digits, int exponent)
+{
+    PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
+    struct psh_json_binary value = {digits, 0};
+    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
+    if (exponent < 0) {
+        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
+        power.exponent = -67;
+        exponent = -exponent;
+    }
+    for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1) value = psh_json_times(value, power);
+        power = psh_json_times(power, power);
+    }
+    return psh_json_round(value);
+}
+
+static double psh_json_to_double(const char *at, size_t len)
+{
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
+    double value = (double)decimal.digits;
+    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
+        if (places > 512) places = 512;
+        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
+    } else { /* both are exact, so that one step rounds once */
+        double power = 1;
+        for (; places > 0; places--) power *= 10;
+        value = decimal.exponent < 0 ? value / power : value * power;
+    }
+    return decimal.negative ? -value : value;
 }
 
 // >>table
@@ -2510,310 +2883,340 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
-   by the hash of their ids. */
+/* The members of a presence channel: an array without gaps, and flat open addressing to find one
+   by its id. Ids come from strangers, so the hash is keyed. */
 
+enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* a known id with another info, which has taken the place of the old one */
+    PSH_MEMBER_SAME,    /* a known id, and nothing new */
+    PSH_MEMBER_FULL,
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* not what the protocol says */
+};
+
+/* One allocation; the id and the info (JSON text, "" = none given) stand behind it, terminated. */
 struct psh_member {
-    uint32_t hash, id_len, info_len;
-    char text[1]; /* id NUL info NUL */
+    uint32_t hash;
+    uint32_t id_len, info_len;
 };
 
 struct psh_members {
     const struct psh_env *env;
     uint64_t key[2];
-    struct psh_member **items;
-    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
-    uint32_t count, cap, mask, max;
+    struct psh_member **items; /* and the buckets behind them, in one allocation */
+    uint32_t *buckets;         /* index + 1; 0 = empty */
+    uint32_t mask;             /* number of buckets - 1 */
+    uint32_t count, cap, max;
 };
 
-enum psh_member_result {
-    PSH_MEMBER_ADDED = 0,
-    PSH_MEMBER_CHANGED, /* was there; has another info now */
-    PSH_MEMBER_SAME,
-    PSH_MEMBER_FULL,    /* max is reached */
-    PSH_MEMBER_MEMORY,
-    PSH_MEMBER_BAD      /* the text is not what it should be */
-};
-
-enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
-
-static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+static void psh_member_init(struct psh_members *members, const struct psh_env *env,
                             const uint64_t key[2], uint32_t max)
 {
-    PUSHER_ASSERT(m && max > 0);
-    memset(m, 0, sizeof *m);
-    m->env = env;
-    m->key[0] = key[0];
-    m->key[1] = key[1];
-    m->max = max;
+    PUSHER_ASSERT(members && env && max > 0);
+    memset(members, 0, sizeof *members);
+    members->env = env;
+    members->key[0] = key[0];
+    members->key[1] = key[1];
+    members->max = max;
 }
 
-static void psh_member_free(struct psh_members *m)
+/* The list is empty afterwards, and may be filled again. */
+static void psh_member_free(struct psh_members *members)
 {
-    PUSHER_ASSERT(m->count <= m->cap);
-    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = NULL;
-    m->buckets = NULL;
-    m->count = m->cap = m->mask = 0;
+    PUSHER_ASSERT(members->count <= members->cap);
+    for (uint32_t i = 0; i < members->count; i++) psh_env_free(members->env, members->items[i]);
+    psh_env_free(members->env, members->items);
+    members->items = NULL;
+    members->buckets = NULL;
+    members->mask = members->count = members->cap = 0;
 }
 
-static const char *psh_member_id(const struct psh_member *member)
-{
-    PUSHER_ASSERT(member->text[member->id_len] == '\0');
-    return member->text;
-}
-
-/* JSON, or "". */
-static const char *psh_member_info(const struct psh_member *member)
+static char *psh_member_id(struct psh_member *member)
 {
     PUSHER_ASSERT(member);
-    return member->text + member->id_len + 1;
+    return (char *)(member + 1);
 }
 
-static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+static char *psh_member_info(struct psh_member *member)
 {
-    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return psh_member_id(member) + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *members, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(members->key, id, len);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-/* The bucket of this id, or the empty one where it would stand. */
-static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
-                                  size_t len)
+/* The bucket that holds this (index + 1, or 0 for the first empty one). It must be there. */
+static uint32_t psh_member_bucket(const struct psh_members *members, uint32_t hash, uint32_t holds)
 {
-    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
-    uint32_t i = hash & m->mask;
-    for (; m->buckets[i]; i = (i + 1) & m->mask) {
-        const struct psh_member *member = m->items[m->buckets[i] - 1];
-        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
-            break;
+    PUSHER_ASSERT(members->buckets && holds <= members->count);
+    uint32_t i = hash & members->mask;
+    while (members->buckets[i] != holds) {
+        PUSHER_ASSERT(members->buckets[i] != 0);
+        i = (i + 1) & members->mask;
     }
     return i;
 }
 
-/* The index of this id, or PSH_NONE. */
-static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+static uint32_t psh_member_look_up(const struct psh_members *members, uint32_t hash,
+                                   const char *id, size_t len)
 {
-    PUSHER_ASSERT(id || len == 0);
-    if (m->count == 0) return PSH_NONE;
-    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
-    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+    if (members->count == 0) return PSH_NONE;
+    for (uint32_t i = hash & members->mask; members->buckets[i]; i = (i + 1) & members->mask) {
+        struct psh_member *member = members->items[members->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len &&
+            memcmp(psh_member_id(member), id, len) == 0)
+            return members->buckets[i] - 1;
+    }
+    return PSH_NONE;
 }
 
-/* Room for one more; the index is at most half full. */
-static bool psh_member_grow(struct psh_members *m)
+/* The member's index, or PSH_NONE. An index holds until the next take. */
+static uint32_t psh_member_find(const struct psh_members *members, const char *id, size_t len)
 {
-    if (m->count < m->cap) return true;
-    if (m->cap > UINT32_MAX / 8) return false;
-    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    PUSHER_ASSERT(id || len == 0);
+    return psh_member_look_up(members, psh_member_hash(members, id, len), id, len);
+}
+
+/* Room for one more. At most three quarters full, so that a probe is short and always ends. */
+static bool psh_member_grow(struct psh_members *members)
+{
+    if (members->count < members->cap) return true;
+    if (members->mask > UINT32_MAX / 4) return false;
+    uint32_t size = members->buckets ? (members->mask + 1) * 2 : 8, cap = size / 4 * 3;
+    size_t unit = sizeof *members->items + sizeof *members->buckets;
+    if (size > SIZE_MAX / unit) return false;
     struct psh_member **items =
-        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
-    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
-    if (!items || !buckets) {
-        psh_env_free(m->env, items);
-        psh_env_free(m->env, buckets);
-        return false;
-    }
-    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
-    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
-    for (uint32_t i = 0; i < m->count; i++) {
-        uint32_t at = items[i]->hash & mask;
-        while (buckets[at]) at = (at + 1) & mask;
-        buckets[at] = i + 1;
-    }
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = items;
-    m->buckets = buckets;
-    m->cap = cap;
-    m->mask = mask;
+        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof *items + size * sizeof size);
+    if (!items) return false;
+    if (members->count) memcpy(items, members->items, members->count * sizeof *items);
+    psh_env_free(members->env, members->items);
+    members->items = items;
+    members->buckets = (uint32_t *)(void *)(items + cap);
+    memset(members->buckets, 0, size * sizeof *members->buckets);
+    members->mask = size - 1;
+    members->cap = cap;
+    for (uint32_t i = 0; i < members->count; i++)
+        members->buckets[psh_member_bucket(members, items[i]->hash, 0)] = i + 1;
     return true;
 }
 
-static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
-                                          size_t id_len, const char *info, size_t info_len)
+static struct psh_member *psh_member_make(const struct psh_env *env, const char *id, size_t id_len,
+                                          const char *info, size_t info_len)
 {
-    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_MAX_ID && info_len <= UINT32_MAX - 1024);
     struct psh_member *member =
-        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+        (struct psh_member *)psh_env_alloc(env, sizeof *member + id_len + info_len + 2);
     if (!member) return NULL;
-    member->hash = psh_member_hash(m, id, id_len);
+    memset(member, 0, sizeof *member);
     member->id_len = (uint32_t)id_len;
     member->info_len = (uint32_t)info_len;
-    memcpy(member->text, id, id_len);
-    member->text[id_len] = '\0';
-    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
-    member->text[id_len + 1 + info_len] = '\0';
+    if (id_len) memcpy(psh_member_id(member), id, id_len);
+    psh_member_id(member)[id_len] = '\0';
+    if (info_len) memcpy(psh_member_info(member), info, info_len);
+    psh_member_info(member)[info_len] = '\0';
     return member;
 }
 
-static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
-                                             const char *info, size_t info_len)
+/* Gives the member at index another info. */
+static enum psh_member_result psh_member_change(struct psh_members *members, uint32_t index,
+                                                const char *info, size_t info_len)
 {
-    uint32_t at = psh_member_find(m, id, id_len);
-    PUSHER_ASSERT(m->count <= m->max);
-    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
-        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+    struct psh_member *old = members->items[index];
+    if (!info) return PSH_MEMBER_SAME;
+    if (old->info_len == info_len && memcmp(psh_member_info(old), info, info_len) == 0)
         return PSH_MEMBER_SAME;
-    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
-    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
-    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
-        psh_env_free(m->env, member);
-        return PSH_MEMBER_MEMORY;
-    }
-    if (at != PSH_NONE) {
-        psh_env_free(m->env, m->items[at]);
-        m->items[at] = member;
-        return PSH_MEMBER_CHANGED;
-    }
-    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
-    m->items[m->count++] = member;
-    m->buckets[bucket] = m->count;
+    struct psh_member *member =
+        psh_member_make(members->env, psh_member_id(old), old->id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = old->hash;
+    members->items[index] = member;
+    psh_env_free(members->env, old);
+    return PSH_MEMBER_CHANGED;
+}
+
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
+   BAD: the id is too long. */
+static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
+                                             size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
+    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
+    uint32_t hash = psh_member_hash(members, id, id_len);
+    uint32_t index = psh_member_look_up(members, hash, id, id_len);
+    if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
+    if (members->count >= members->max) return PSH_MEMBER_FULL;
+    if (!psh_member_grow(members)) return PSH_MEMBER_MEMORY;
+    struct psh_member *member = psh_member_make(members->env, id, id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = hash;
+    uint32_t bucket = psh_member_bucket(members, hash, 0);
+    members->items[members->count++] = member;
+    members->buckets[bucket] = members->count;
     return PSH_MEMBER_ADDED;
 }
 
-static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+/* Empties a bucket; those behind it move up where that brings them nearer to their home. */
+static void psh_member_empty(struct psh_members *members, uint32_t hole)
 {
-    PUSHER_ASSERT(m->buckets[hole]);
-    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
-        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
-        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
-        m->buckets[hole] = m->buckets[i];
+    uint32_t mask = members->mask;
+    for (uint32_t i = (hole + 1) & mask; members->buckets[i]; i = (i + 1) & mask) {
+        uint32_t home = members->items[members->buckets[i] - 1]->hash & mask;
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        members->buckets[hole] = members->buckets[i];
         hole = i;
     }
-    m->buckets[hole] = 0;
+    members->buckets[hole] = 0;
 }
 
-/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
-static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+/* Takes a member out of the list and hands it over, to be freed with psh_env_free(): who has gone
+   can still be shown. The last member moves to its index. */
+static struct psh_member *psh_member_take(struct psh_members *members, uint32_t index)
 {
-    PUSHER_ASSERT(index < m->count);
-    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
-    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
-    if (member != last)
-        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
-    m->items[index] = last;
-    m->count--;
-    return member;
-}
-
-/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
-static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
-                             size_t *len)
-{
-    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
-    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
-    struct psh_text text;
-    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
-    if (value->string) psh_json_copy(value, &text);
-    else psh_env_add_bytes(&text, value->at, value->len);
-    *len = text.len;
-    return text.len > 0 && !text.cut && strlen(id) == text.len;
-}
-
-/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
-static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
-                            size_t *id_len, struct psh_value *info)
-{
-    struct psh_json_walk walk;
-    struct psh_value key, value, user;
-    memset(&user, 0, sizeof user);
-    memset(info, 0, sizeof *info);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "user_id")) user = value;
-        if (psh_json_key_is(&key, "user_info")) *info = value;
+    PUSHER_ASSERT(index < members->count);
+    struct psh_member *taken = members->items[index];
+    uint32_t last = members->count - 1;
+    psh_member_empty(members, psh_member_bucket(members, taken->hash, index + 1));
+    if (index != last) {
+        struct psh_member *moved = members->items[last];
+        members->buckets[psh_member_bucket(members, moved->hash, last + 1)] = index + 1;
+        members->items[index] = moved;
     }
-    return psh_member_id_of(&user, id, id_len);
+    members->count = last;
+    return taken;
 }
 
-/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
-   (PHP writes such an object as an array). */
-struct psh_member_source {
+/* The text of an id, which some servers send as a number. False: it is no id. */
+static bool psh_member_id_text(const struct psh_value *id, struct psh_text *out)
+{
+    PUSHER_ASSERT(out->len == 0);
+    if (id->raw_len == 0) return false;
+    if (!id->string && *id->at != '-' && !psh_json_digit((unsigned char)*id->at)) return false;
+    if (id->string) (void)psh_json_add_inside(out, id->at, id->len);
+    else psh_env_add_bytes(out, id->at, id->len);
+    return !out->cut;
+}
+
+/* Reads the data of member_added and member_removed: {"user_id":..,"user_info":..}. The id is
+   terminated; cap is at most PSH_MEMBER_MAX_ID + 1. info->raw is JSON text; raw_len 0: none. */
+static bool psh_member_read(const char *json, size_t len, char *id, size_t cap, size_t *id_len,
+                            struct psh_value *info)
+{
+    PUSHER_ASSERT(cap <= PSH_MEMBER_MAX_ID + 1);
+    struct psh_json_walk walk;
+    struct psh_text text;
+    psh_env_text(&text, id, cap);
+    memset(info, 0, sizeof *info);
+    *id_len = 0;
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value user_id = psh_json_pick(walk, "user_id");
+    *info = psh_json_pick(walk, "user_info");
+    bool good = psh_member_id_text(&user_id, &text);
+    *id_len = text.len;
+    return good;
+}
+
+struct psh_member_lists {
     struct psh_value ids, hash;
 };
 
-static bool psh_member_find_source(const char *json, size_t len,
-                                   struct psh_member_source *source)
+static bool psh_member_container(const struct psh_value *value)
+{
+    return value->raw_len > 0 && (*value->raw == '{' || *value->raw == '[');
+}
+
+/* {"presence":{"ids":[..],"hash":{..}}}, of which one of the two may be missing. */
+static bool psh_member_lists_of(const char *json, size_t len, struct psh_member_lists *lists)
 {
     struct psh_json_walk walk;
-    struct psh_value key, value, presence;
-    memset(source, 0, sizeof *source);
-    memset(&presence, 0, sizeof presence);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value))
-        if (psh_json_key_is(&key, "presence")) presence = value;
-    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
-        !walk.object)
-        return false;
+    struct psh_value key, value;
+    memset(lists, 0, sizeof *lists);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value presence = psh_json_pick(walk, "presence");
+    if (!psh_member_container(&presence)) return false;
+    (void)psh_json_enter(&walk, presence.raw, presence.raw_len);
     while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "ids")) source->ids = value;
-        if (psh_json_key_is(&key, "hash")) source->hash = value;
+        if (psh_json_key_is(&key, "ids")) lists->ids = value;
+        if (psh_json_key_is(&key, "hash")) lists->hash = value;
     }
-    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+    return psh_member_container(&lists->ids) || psh_member_container(&lists->hash);
 }
 
-/* Adds one, unless its id cannot be one. A null says nothing about a member. */
-static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
-                                             const struct psh_value *info)
+/* One member of a snapshot. What is no id is left out. False: no memory. */
+static bool psh_member_fill_one(struct psh_members *members, const struct psh_value *id,
+                                const struct psh_value *info, bool *full)
 {
-    char id[PSH_MEMBER_ID + 1];
-    size_t len = 0;
-    bool known = info->raw_len > 0 && *info->raw != 'n';
-    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
-    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
-    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+    char buffer[PSH_MEMBER_MAX_ID + 1];
+    struct psh_text text;
+    psh_env_text(&text, buffer, sizeof buffer);
+    if (!psh_member_id_text(id, &text)) return true;
+    enum psh_member_result result = psh_member_put(members, text.at, text.len, info->raw,
+                                                   info->raw_len);
+    if (result == PSH_MEMBER_FULL) *full = true;
+    return result != PSH_MEMBER_MEMORY;
 }
 
-/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
-static enum psh_member_result psh_member_add_all(struct psh_members *m,
-                                                 const struct psh_value *from,
-                                                 const struct psh_value *infos)
+/* hash as an object of id and info; or as the list that PHP makes of the keys 0, 1, 2 ...: its
+   infos belong to the ids in their order, and without ids to their own numbers. */
+static bool psh_member_fill_hash(struct psh_members *members, const struct psh_member_lists *lists,
+                                 bool *full)
 {
-    struct psh_json_walk walk, info_walk;
-    struct psh_value key, value, none, unused;
-    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    struct psh_json_walk walk, ids;
+    struct psh_value key, id, info;
+    if (!psh_member_container(&lists->hash)) return true;
+    (void)psh_json_enter(&walk, lists->hash.raw, lists->hash.raw_len);
+    bool named = psh_member_container(&lists->ids);
+    if (named) (void)psh_json_enter(&ids, lists->ids.raw, lists->ids.raw_len);
+    for (uint32_t i = 0; psh_json_next(&walk, &id, &info); i++) {
+        char digits[24];
+        struct psh_text number;
+        psh_env_text(&number, digits, sizeof digits);
+        if (!walk.object && !named) {
+            psh_env_add_uint(&number, i);
+            id.at = id.raw = digits;
+            id.len = id.raw_len = number.len;
+        } else if (!walk.object && !psh_json_next(&ids, &key, &id)) {
+            return true;
+        }
+        if (!psh_member_fill_one(members, &id, &info, full)) return false;
+    }
+    return true;
+}
+
+/* Those of ids that hash did not have, too. */
+static bool psh_member_fill_ids(struct psh_members *members, const struct psh_value *ids,
+                                bool *full)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, id, none;
     memset(&none, 0, sizeof none);
-    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
-    bool object = walk.object;
-    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
-    while (psh_json_next(&walk, &key, &value)) {
-        struct psh_value info = none;
-        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
-        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
-                                               : psh_member_add(m, &value, &info);
-        if (result == PSH_MEMBER_MEMORY) return result;
-        if (result == PSH_MEMBER_FULL) worst = result;
-    }
-    return worst;
+    if (!psh_member_container(ids)) return true;
+    (void)psh_json_enter(&walk, ids->raw, ids->raw_len);
+    while (psh_json_next(&walk, &key, &id))
+        if (!psh_member_fill_one(members, &id, &none, full)) return false;
+    return true;
 }
 
-/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
-   it), MEMORY or BAD (then it is empty). */
-static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+/* Fills an empty list from the data of subscription_succeeded. ADDED: done; FULL: done, but there
+   are more than max. MEMORY and BAD leave the list empty. */
+static enum psh_member_result psh_member_snapshot(struct psh_members *members, const char *json,
                                                   size_t len)
 {
-    struct psh_member_source source;
-    struct psh_json_walk walk;
-    PUSHER_ASSERT(m->count == 0);
-    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
-    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
-    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
-    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
-        return PSH_MEMBER_BAD;
-    /* Infos first, for an object has the ids, too; then those that have no info. */
-    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
-    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
-    if (a != PSH_MEMBER_MEMORY)
-        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
-    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
-        psh_member_free(m);
+    PUSHER_ASSERT(members->count == 0);
+    struct psh_member_lists lists;
+    bool full = false;
+    if (!psh_member_lists_of(json, len, &lists)) return PSH_MEMBER_BAD;
+    if (!psh_member_fill_hash(members, &lists, &full) ||
+        !psh_member_fill_ids(members, &lists.ids, &full)) {
+        psh_member_free(members);
         return PSH_MEMBER_MEMORY;
     }
-    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+    return full ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
 }
 
 // >>http
@@ -4086,16 +4489,11 @@ static void psh_proto_error(const struct psh_value *data, struct psh_server_erro
 static bool psh_proto_pick(const char *text, size_t len, const char *name, struct psh_value *value)
 {
     struct psh_json_walk walk;
-    struct psh_value key, item;
-    bool found = false;
+    PUSHER_ASSERT(text && name);
     if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
         return false;
-    while (psh_json_next(&walk, &key, &item)) {
-        if (!psh_json_key_is(&key, name)) continue;
-        *value = item;
-        found = true;
-    }
-    return found;
+    *value = psh_json_pick(walk, name);
+    return value->raw_len > 0;
 }
 
 enum { PSH_USER_ID = 256 };
@@ -4328,7 +4726,10 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
     const char *at = strstr(message, socket_id);
     if (!at || at[strlen(socket_id)] != ':') return NULL;
     at += strlen(socket_id) + 1;
-    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) ++*len;
+    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
+        if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
+        ++*len;
+    }
     return *len > 0 ? at : NULL;
 }
 
@@ -7446,7 +7847,7 @@ static void psh_client_full(pusher_client *client, uint32_t index)
                               ": more members than options.max_members; the rest is not listed");
 }
 
-static pusher_member psh_client_member(const struct psh_member *from)
+static pusher_member psh_client_member(struct psh_member *from)
 {
     pusher_member member = {NULL, NULL, 0};
     if (!from) return member;
@@ -7458,7 +7859,7 @@ static pusher_member psh_client_member(const struct psh_member *from)
 
 /* Tells of a member who came or went; data: as the server would have said it, or made here. */
 static void psh_client_tell_member(pusher_client *client, uint32_t index, enum psh_kind kind,
-                                   const struct psh_member *who, const struct psh_envelope *said)
+                                   struct psh_member *who, const struct psh_envelope *said)
 {
     struct psh_envelope envelope = *said;
     pusher_member member = psh_client_member(who);
@@ -7478,7 +7879,7 @@ static void psh_client_tell_difference(pusher_client *client, uint32_t index, en
     envelope.channel.at = psh_client_at(client, index)->entry.name;
     envelope.channel.string = true;
     for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
-        const struct psh_member *who = these->items[i];
+        struct psh_member *who = these->items[i];
         const char *id = psh_member_id(who);
         if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
         psh_client_tell_member(client, index, kind, who, &envelope);
@@ -7559,7 +7960,7 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
     if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
     if (data->raw_len == 0 ||
-        !psh_member_read(data->at, data->len, id, &len, &info)) {
+        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
                                   kind == PSH_KIND_JOINED
                                       ? ": a member_added that cannot be read was ignored"
@@ -9862,6 +10263,59 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     case PUSHER_ERR_SERVER: return "PUSHER_ERR_SERVER";
     default: return "unknown";
     }
+}
+
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path)
+{
+    if (!json || !path) return psh_json_no(PUSHER_JSON_BAD);
+    return psh_json_follow(psh_json_whole(json, len), path);
+}
+
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path)
+{
+    return path ? psh_json_follow(value, path) : psh_json_no(PUSHER_JSON_BAD);
+}
+
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value)
+{
+    struct psh_value name, item;
+    memset(&name, 0, sizeof name);
+    memset(&item, 0, sizeof item);
+    bool more = position && *position < container.raw_len &&
+                psh_json_each(container, position, &name, &item);
+    if (key) *key = psh_json_value(&name);
+    if (value) *value = psh_json_value(&item);
+    return more;
+}
+
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len)
+{
+    if (value.type == PUSHER_JSON_STRING)
+        return psh_json_to_text(value.raw + 1, value.raw_len - 2, out, cap, len);
+    if (out && cap > 0) *out = '\0';
+    if (len) *len = 0;
+    return false;
+}
+
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    *out = psh_json_to_double(value.raw, value.raw_len);
+    return true;
+}
+
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    return psh_json_to_int64(value.raw, value.raw_len, out);
+}
+
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out)
+{
+    if (value.type != PUSHER_JSON_BOOL || !out) return false;
+    *out = *value.raw == 't';
+    return true;
 }
 
 #if defined(PUSHER_SOCKETS)

@@ -28,100 +28,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- is it JSON? RFC 8259, and nothing else ------------------------------------------------- */
-
-/* Each check returns the first byte after what it accepts, or NULL. The text ends with a NUL,
-   which no rule accepts, so none needs to be told where the end is. */
-
-/* Deeper than this is printed as a string: the tools behind our pipe have limits of their own. */
-#define MAX_DEPTH 128
-
-static const char *skip_space(const char *p)
-{
-    while (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r')
-        p++;
-    return p;
-}
-
-static const char *check_word(const char *p, const char *word)
-{
-    size_t len = strlen(word);
-    return strncmp(p, word, len) == 0 ? p + len : NULL;
-}
-
-static const char *check_digits(const char *p)
-{
-    if (*p < '0' || *p > '9') return NULL;
-    while (*p >= '0' && *p <= '9')
-        p++;
-    return p;
-}
-
-static const char *check_number(const char *p)
-{
-    if (*p == '-') p++;
-    p = *p == '0' ? p + 1 : check_digits(p);
-    if (p != NULL && *p == '.') p = check_digits(p + 1);
-    if (p != NULL && (*p == 'e' || *p == 'E')) {
-        p++;
-        if (*p == '+' || *p == '-') p++;
-        p = check_digits(p);
-    }
-    return p;
-}
-
-static const char *check_string(const char *p)
-{
-    int i;
-    if (*p++ != '"') return NULL;
-    for (; *p != '"'; p++) {
-        if ((unsigned char)*p < 0x20) return NULL;
-        if (*p != '\\') continue;
-        p++;
-        if (*p == '\0' || strchr("\"\\/bfnrtu", *p) == NULL) return NULL;
-        for (i = *p == 'u' ? 4 : 0; i > 0; i--) {
-            if (!isxdigit((unsigned char)*++p)) return NULL;
-        }
-    }
-    return p + 1;
-}
-
-static const char *check_value(const char *p, int depth)
-{
-    char end = *p == '{' ? '}' : ']';
-    if (*p == '"') return check_string(p);
-    if (*p == 't') return check_word(p, "true");
-    if (*p == 'f') return check_word(p, "false");
-    if (*p == 'n') return check_word(p, "null");
-    if (*p != '{' && *p != '[') return check_number(p);
-    if (depth == 0) return NULL;
-
-    p = skip_space(p + 1);
-    if (*p == end) return p + 1;
-    for (;;) {
-        if (end == '}') {
-            p = check_string(p);
-            if (p == NULL) return NULL;
-            p = skip_space(p);
-            if (*p++ != ':') return NULL;
-            p = skip_space(p);
-        }
-        p = check_value(p, depth - 1);
-        if (p == NULL) return NULL;
-        p = skip_space(p);
-        if (*p == end) return p + 1;
-        if (*p++ != ',') return NULL;
-        p = skip_space(p);
-    }
-}
-
-/* A payload with a NUL inside stops the check early, and so is not JSON: it must reach the end. */
-static bool is_json(const char *text, size_t len)
-{
-    const char *p = check_value(skip_space(text), MAX_DEPTH);
-    return p != NULL && skip_space(p) == text + len;
-}
-
 /* ---- one event, one line -------------------------------------------------------------------- */
 
 static void print_string(const char *text, size_t len)
@@ -153,7 +59,7 @@ static void print_data(const pusher_event *event)
 {
     if (event->data_len == 0) {
         fputs(event->raw_len == 0 ? "null" : "\"\"", stdout);
-    } else if (is_json(event->data, event->data_len)) {
+    } else if (pusher_json_find(event->data, event->data_len, "").type != PUSHER_JSON_BAD) {
         print_json(event->data, event->data_len);
     } else {
         print_string(event->data, event->data_len);
