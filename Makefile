@@ -153,6 +153,7 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
+build-interop: build/pusher-server build/interop-drive build/examples/listen
 build-test: $(run_tests)
 build-valgrind: $(call programs,plain,$(UNIT) $(API))
 build-coverage: $(run_coverage)
