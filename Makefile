@@ -70,7 +70,8 @@ run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
 .PHONY: platforms mbedtls size
-.PHONY: build-demo build-interop build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-interop
 .SECONDARY:
 
 help: ## list these commands

@@ -7220,7 +7220,10 @@ static pusher_event psh_client_event(const pusher_client *client, uint32_t index
     event.data_was_string = data->string;
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
-    event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
+    bool presence = index != PSH_NONE &&
+                    psh_proto_is_presence((pusher_kind)psh_client_at(client, index)->entry.kind);
+    bool sender = presence && user->len > 0 && (user->string || *user->at != 'n');
+    event.user_id = sender ? user->at : NULL;
     event.member = NULL;
     event.from_cache = false;
     event.outage_ms = 0;
@@ -7479,8 +7482,9 @@ static enum psh_urge psh_client_urge(uint32_t code)
 
 static void psh_client_say_code(struct psh_text *say, uint32_t code, const char *reason)
 {
-    psh_env_add_uint(say, code);
-    if (*reason) psh_env_add(say, " ");
+    if (code) psh_env_add_uint(say, code);
+    if (code && *reason) psh_env_add(say, " ");
+    if (!code && !*reason) psh_env_add(say, "no reason given");
     psh_env_add_foreign(say, reason, strlen(reason));
 #if defined(PUSHER_TLS)
     if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
@@ -7689,6 +7693,13 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
         bytes = psh_ws_output(&client->ws, &len);
     }
     return true;
+}
+
+static bool psh_client_owes(const pusher_client *client)
+{
+    size_t len;
+    (void)psh_ws_output(&client->ws, &len);
+    return len > 0;
 }
 
 static bool psh_client_has_stream(const pusher_client *client)
@@ -8322,11 +8333,10 @@ static void psh_client_on_close(pusher_client *client)
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame, before the stream is given up. */
-    if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
-        client->phase > PSH_ONLINE)
-        return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), false);
+    /* Our answer to its close frame goes first, now or in the next polls. */
+    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
+                    psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8415,6 +8425,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
+        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -8905,6 +8916,11 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": authorization put off: ");
+    if (more->ask.text) psh_env_add_foreign(say, more->ask.text, strlen(more->ask.text));
+    psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
     if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
@@ -9074,6 +9090,12 @@ static void psh_client_timers(pusher_client *client)
         psh_client_ping(client);
     psh_client_unanswered(client);
     psh_client_wake(client);
+}
+
+/* After the output, so that a goodbye gets its chance. */
+static void psh_client_end_wait(pusher_client *client)
+{
+    PUSHER_ASSERT(client->polling);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -9189,6 +9211,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
+    if (!client->doomed) psh_client_end_wait(client);
     client->polling = client->bind.busy = false;
     int dispatched = client->dispatched;
     if (client->doomed) {

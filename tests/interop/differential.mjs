@@ -91,7 +91,7 @@ class Server extends Lines {
     this.tell(words.join(' '));
     await this.until(words.join(' '), () => this.lines.length > number);
     const answer = this.lines[number];
-    if (!/^ok( |$)/.test(answer)) throw new Error(`the server answers «${answer}» to «${words.join(' ').slice(0, 200)}»`);
+    if (!/^ok( |$)/.test(answer)) throw new Error(`the server answers "${answer}" to "${words.join(' ').slice(0, 200)}"`);
     return answer.slice(3);
   }
 }
@@ -307,5 +307,5 @@ export async function compare(one) {
   if (process.env.SELF) return;
   for (const rule of rules)
     if (!equal(logs, rules.filter(other => other !== rule))) needed.add(rule.id);
-    else if (!rule.always && !rule.sometimes) throw new Error(`the two do not differ in «${rule.id}» any more`);
+    else if (!rule.always && !rule.sometimes) throw new Error(`the two do not differ in ${rule.id} any more`);
 }
