@@ -53,6 +53,7 @@ TESTS    := $(UNIT) $(API) $(ANOMALY) $(SELFTEST)
 # These need speed and go without the sanitizers, under which others do the same less often.
 FAST     := tests/anomaly/two_cuts
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
+WITH_TLS := $(basename $(notdir $(shell grep -l '^.define PUSHER_TLS' examples/*.c)))
 SERVER   := $(patsubst %.c,%,$(filter-out %/main.c %/selftest.c,$(wildcard tests/server/*.c)))
 BENCH    := $(basename $(shell grep -l '^int main' tests/bench/*.c tests/bench/*.cc 2>/dev/null))
 HELPERS  := $(filter-out $(BENCH),$(basename $(wildcard tests/bench/*.c tests/bench/*.cc)))
@@ -95,11 +96,11 @@ test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
 
 examples: ## build everything in examples/ and the test server, into build/
-	@$(DEPS) demo
+	@$(DEPS) demo examples
 	$(SUB) build-examples
 
 interop: ## against a real server (soketi) and beside pusher-js; needs node and npm
-	@$(DEPS) demo interop
+	@$(DEPS) demo examples interop
 	$(SUB) build-interop
 	@tests/interop/run.sh
 
@@ -153,7 +154,7 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
-build-interop: build-examples build/interop-drive
+build-interop: build/pusher-server build/interop-drive build/examples/listen
 build-test: $(run_tests)
 build-valgrind: $(call programs,plain,$(UNIT) $(API))
 build-coverage: $(run_coverage)
@@ -172,7 +173,7 @@ build/interop-drive: build/san/tests/interop/drive.o build/san/libtest.a
 build/examples/%: build/opt/examples/%.o
 	@mkdir -p $(@D)
 	$(call SAY,link)
-	$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CC) $(LDFLAGS) $^ $(if $(filter $*,$(WITH_TLS)),$(TLS_LIBS)) $(LIBS) -o $@
 
 build/bench/%: build/opt/tests/bench/%.o $(patsubst %,build/opt/%.o,$(HELPERS)) build/opt/libtest.a
 	@mkdir -p $(@D)

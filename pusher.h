@@ -5680,7 +5680,7 @@ static const char *psh_tls_alert(unsigned char alert)
     case 49: return "access_denied";
     case 50: return "decode_error";
     case 51: return "decrypt_error";
-    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 70: return "protocol_version: it and this mbedTLS have none in common, from TLS 1.2 on";
     case 71: return "insufficient_security";
     case 80: return "internal_error";
     case 90: return "user_canceled";

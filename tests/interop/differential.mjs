@@ -58,14 +58,14 @@ class Lines {
   changed() { for (const look of [...this.#waiting]) look(); }
   tell(line) { this.child.stdin.write(line + '\n'); }
 
-  until(what, holds) {
+  until(what, holds, seconds = SECONDS) {
     return new Promise((resolve, reject) => {
       const end = error => { clearTimeout(timer); this.#waiting.delete(look); error ? reject(error) : resolve(); };
       const look = () => {
         if (holds()) end();
         else if (this.ended !== undefined) end(new Error(`ended (${this.ended}) before: ${what}\n${this.errors.slice(-2000)}`));
       };
-      const timer = setTimeout(() => end(new Error(`not within ${SECONDS} s: ${what}`)), SECONDS * 1000);
+      const timer = setTimeout(() => end(new Error(`not within ${seconds} s: ${what}`)), seconds * 1000);
       this.#waiting.add(look);
       look();
     });
@@ -96,7 +96,7 @@ class Server extends Lines {
   }
 }
 
-class Driver extends Lines {
+export class Driver extends Lines {
   seen = [];
   dones = 0;
   told = 0;
