@@ -15,6 +15,8 @@ TLS_LIBS := -lmbedtls -lmbedx509
 LIBS_unit_secretbox := -lsodium # what a single program needs besides
 LIBS_api_encrypted := -lsodium
 LIBS_secretbox := -lsodium
+LIBS_events := -lsodium
+LIBS_handshake := -lmbedtls -lmbedx509 -lcmocka # tests/tls.h asserts with it
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 

@@ -823,6 +823,14 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 #define PUSHER_ASSERT(x) assert(x)
 #endif
 
+/* Sixteen bytes at once, where that is known to be right; everywhere else two words of eight. */
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define PSH_SSE2 1
+#endif
+#endif
+
 #define PSH_NEVER UINT64_MAX
 #define PSH_NONE UINT32_MAX
 
@@ -1324,7 +1332,13 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
     const unsigned char *at = (const unsigned char *)bytes;
     size_t i = 0;
     while (i < len) {
-        while (state->need == 0 && len - i >= 8) { /* plain ASCII, eight at a time */
+        while (state->need == 0 && len - i >= 32) { /* plain ASCII, in blocks */
+            uint64_t words[4];
+            memcpy(words, at + i, 32);
+            if ((words[0] | words[1] | words[2] | words[3]) & UINT64_C(0x8080808080808080)) break;
+            i += 32;
+        }
+        while (state->need == 0 && len - i >= 8) {
             uint64_t word;
             memcpy(&word, at + i, 8);
             if (word & UINT64_C(0x8080808080808080)) break;
@@ -1815,15 +1829,98 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     return at;
 }
 
+/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
+   the lowest one is the first byte's. */
+#if defined(PSH_SSE2)
+static uint32_t psh_json_special16(const char *at)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+    return (uint32_t)_mm_movemask_epi8(special);
+}
+#else
+/* The top bit of each byte that is zero. */
+static uint64_t psh_json_zeros(uint64_t word)
+{
+    return ~(((word & PSH_EACH(0x7F)) + PSH_EACH(0x7F)) | word | PSH_EACH(0x7F));
+}
+
+static uint32_t psh_json_special8(const char *at)
+{
+    uint64_t word = 0;
+    for (int i = 0; i < 8; i++) word |= (uint64_t)(unsigned char)at[i] << (8 * i);
+    uint64_t special = psh_json_zeros(word ^ PSH_EACH('"')) |
+                       psh_json_zeros(word ^ PSH_EACH('\\')) |
+                       psh_json_zeros(word & PSH_EACH(0xE0));
+    return (uint32_t)((special >> 7) * UINT64_C(0x0102040810204080) >> 56); /* one bit a byte */
+}
+
+static uint32_t psh_json_special16(const char *at)
+{
+    return psh_json_special8(at) | psh_json_special8(at + 8) << 8;
+}
+#endif
+
+static size_t psh_json_lowest(uint32_t bits)
+{
+    PUSHER_ASSERT(bits);
+#if defined(__GNUC__)
+    return (size_t)__builtin_ctz(bits);
+#else
+    size_t lowest = 0;
+    while (!(bits >> lowest & 1)) lowest++;
+    return lowest;
+#endif
+}
+
+/* Copies what is plain, and what is escaped with nothing but a backslash in front of it, as nearly
+   all escapes are. Stops at everything else, and shortly before the end. A block is looked at once,
+   however many escapes are in it. Never writes more than it has read, and what it writes too much
+   is written over. */
+static const char *psh_json_blocks(const char *at, const char *end, char **out_at)
+{
+    char *out = *out_at;
+    PUSHER_ASSERT(at <= end);
+    while (end - at >= 32) {
+        uint32_t special = psh_json_special16(at);
+        size_t from = 0;
+        while (special) {
+            size_t next = psh_json_lowest(special);
+            char escaped = at[next + 1];
+            memcpy(out, at + from, 16);
+            out += next - from;
+            if (at[next] != '\\' || (escaped != '"' && escaped != '\\' && escaped != '/')) {
+                *out_at = out;
+                return at + next;
+            }
+            *out++ = escaped;
+            from = next + 2;
+            special &= ~(UINT32_C(3) << next);
+        }
+        if (from < 16) {
+            memcpy(out, at + from, 16);
+            out += 16 - from;
+            from = 16;
+        }
+        at += from;
+    }
+    *out_at = out;
+    return at;
+}
+
 /* Copies the string behind the opening quote to out, escapes undone, and terminates it. Returns
    the place behind the closing quote, or NULL when this is no JSON string. out needs room for the
-   bytes read and eight more, for it is written in eights. The text must be valid UTF-8. */
+   bytes read, and for one more. The text must be valid UTF-8. */
 static const char *psh_json_string(const char *at, const char *end, char *out, size_t *out_len)
 {
     PUSHER_ASSERT(at && at <= end && out);
     char *first = out;
     for (;;) {
-        while (end - at >= 8) {
+        at = psh_json_blocks(at, end, &out);
+        while (end - at >= 8 && end - at < 32) {
             size_t plain = psh_json_plain8(at);
             memcpy(out, at, 8);
             at += plain;
@@ -1834,7 +1931,7 @@ static const char *psh_json_string(const char *at, const char *end, char *out, s
         char byte = *at++;
         if (byte == '"') break;
         if (byte == '\\' && at < end && (*at == '"' || *at == '\\' || *at == '/')) {
-            *out++ = *at++; /* nearly all escapes there are */
+            *out++ = *at++;
         } else if (byte == '\\') {
             at = psh_json_escape(at, end, &out);
             if (!at) return NULL;
@@ -1908,14 +2005,30 @@ static const char *psh_json_read(const char *at, const char *end, char **out,
     return behind;
 }
 
+/* The member of this quoted key; NULL: another, or written with escapes. */
 static struct psh_value *psh_json_member(struct psh_envelope *envelope, const char *key, size_t len)
 {
     PUSHER_ASSERT(envelope && key);
-    if (len == 5 && memcmp(key, "event", 5) == 0) return &envelope->event;
-    if (len == 7 && memcmp(key, "channel", 7) == 0) return &envelope->channel;
-    if (len == 4 && memcmp(key, "data", 4) == 0) return &envelope->data;
-    if (len == 7 && memcmp(key, "user_id", 7) == 0) return &envelope->user_id;
+    if (len >= 6 && memcmp(key, "\"data\"", 6) == 0) return &envelope->data;
+    if (len >= 7 && memcmp(key, "\"event\"", 7) == 0) return &envelope->event;
+    if (len >= 9 && memcmp(key, "\"channel\"", 9) == 0) return &envelope->channel;
+    if (len >= 9 && memcmp(key, "\"user_id\"", 9) == 0) return &envelope->user_id;
     return NULL;
+}
+
+/* Behind the key whose opening quote is at `at`; *value: where its value goes, or NULL. */
+static const char *psh_json_key(const char *at, const char *end, char *out,
+                                struct psh_envelope *envelope, struct psh_value **value)
+{
+    size_t len = 0;
+    *value = psh_json_member(envelope, at, (size_t)(end - at));
+    if (*value)
+        return at + (*value == &envelope->data ? 6 : *value == &envelope->event ? 7 : 9);
+    at = psh_json_string(at + 1, end, out + 1, &len);
+    if (!at) return NULL;
+    out[0] = out[len + 1] = '"';
+    *value = psh_json_member(envelope, out, len + 2);
+    return at;
 }
 
 /* One `"key": value`; at stands on the opening quote. */
@@ -1923,11 +2036,9 @@ static const char *psh_json_pair(const char *at, const char *end, char **out,
                                  struct psh_envelope *envelope)
 {
     struct psh_value unknown, *value;
-    size_t key_len = 0;
     if (at == end || *at != '"') return NULL;
-    at = psh_json_string(at + 1, end, *out, &key_len);
+    at = psh_json_key(at, end, *out, envelope, &value);
     if (!at) return NULL;
-    value = psh_json_member(envelope, *out, key_len);
     at = psh_json_skip_space(at, end);
     if (at == end || *at != ':') return NULL;
     at = psh_json_skip_space(at + 1, end);

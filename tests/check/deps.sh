@@ -40,6 +40,8 @@ interop|npm|run command -v npm|npm|npm|npm|npm|node
 windows|mingw-w64|run command -v x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
 windows|mingw-w64 for C++|run command -v x86_64-w64-mingw32-g++|g++-mingw-w64-x86-64|mingw64-gcc-c++|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
 windows|wine|run command -v wine|wine wine64|wine|wine|wine|-
+bench|mbedtls/ssl.h|c mbedtls/ssl.h -lmbedtls -lmbedx509 -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
+bench|cmocka.h|c cmocka.h -lcmocka|libcmocka-dev|libcmocka-devel|cmocka-dev|cmocka|cmocka
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~

@@ -1070,6 +1070,55 @@ static void plain8_counts_plain_bytes(void **state)
     }
 }
 
+static void special16_marks_special_bytes(void **state)
+{
+    (void)state;
+    static const char edges[] = "\x1F\x20\x21\"#[\\]\x7F\x80\xFFz\0\xA2\xDC\x9F";
+    uint64_t dice = 12;
+    for (uint32_t round = 0; round < 500000; round++) {
+        char block[16];
+        uint32_t expected = 0;
+        uint64_t random = fake_next_random(&dice), more = fake_next_random(&dice);
+        memcpy(block, &random, 8);
+        memcpy(block + 8, &more, 8);
+        for (size_t i = 0; i < 16; i++) {
+            if (round & 1) block[i] = edges[(unsigned char)block[i] % 16];
+            if (block[i] == '"' || block[i] == '\\' || (unsigned char)block[i] < 0x20)
+                expected |= UINT32_C(1) << i;
+        }
+        if (psh_json_special16(block) != expected) show("mismarked", block, 16), fail();
+        if (expected) assert_true(expected >> psh_json_lowest(expected) & 1);
+    }
+}
+
+/* Escapes side by side, across the edges of blocks, each string in a place of exactly its size. */
+static void escapes_in_every_block(void **state)
+{
+    (void)state;
+    static const char *const pieces[][2] = {{"x", "x"}, {"\\\"", "\""}, {"\\\\", "\\"}, {"\\/", "/"},
+                                            {"\\n", "\n"}, {"\\u0041", "A"}, {"yz", "yz"}};
+    uint64_t dice = 13;
+    for (uint32_t round = 0; round < 200000; round++) {
+        char text[256] = "", meaning[256] = "";
+        size_t parts = fake_next_random(&dice) % 40, out_len = 0;
+        for (size_t i = 0; i < parts; i++) {
+            size_t piece = fake_next_random(&dice) % ARRAY_LEN(pieces);
+            strcat(text, pieces[piece][0]);
+            strcat(meaning, pieces[piece][1]);
+        }
+        strcat(text, "\"");
+        size_t len = strlen(text);
+        char *at = exactly(len), *out = exactly(len + 1);
+        memcpy(at, text, len);
+        assert_ptr_equal(psh_json_string(at, at + len, out, &out_len), at + len);
+        assert_int_equal(out_len, strlen(meaning));
+        assert_string_equal(out, meaning);
+        assert_null(psh_json_string(at, at + len - 1, out, &out_len));
+        free(at);
+        free(out);
+    }
+}
+
 /* len plain bytes and one special piece among them, at each alignment, ending with the block. */
 static void string_at(size_t offset, size_t len, size_t place, const char *piece,
                       const char *meaning)
@@ -1352,6 +1401,7 @@ int main(void)
         cmocka_unit_test(keys_are_compared_whole),
         cmocka_unit_test(what_is_wrong_is_told),
         cmocka_unit_test(plain8_counts_plain_bytes),
+        cmocka_unit_test(special16_marks_special_bytes), cmocka_unit_test(escapes_in_every_block),
         cmocka_unit_test(strings_of_all_lengths_and_alignments),
         cmocka_unit_test(a_string_ends_at_its_quote),
         cmocka_unit_test(members_are_found),
