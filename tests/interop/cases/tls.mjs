@@ -58,7 +58,7 @@ test('TLS: soketi with a certificate of a known authority; not with one of anoth
   const elsewhere = t.listen(tap.port, channels, { args: [...secure('--host', '127.0.0.1'), ...secret] });
   const plain = t.listen(server.port, ['chat']);
   for (const [client, says] of [
-    [untrusting, /TLS: certificate of localhost is not signed by a known authority \(issuer: "ca of a test"\)|TLS: certificate of localhost.*authority.*"ca of a test"/],
+    [untrusting, /TLS: certificate of localhost is not signed by a known authority \(issuer: "ca of a test"\)/],
     [elsewhere, /TLS: certificate is for localhost, not 127\.0\.0\.1/],
   ]) {
     await client.until('an error', () => client.errors.length > 0);
