@@ -4173,8 +4173,8 @@ static size_t psh_ws_room(struct psh_ws *ws)
 /* Will a text of this length fit into the output when that is empty? */
 static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
 {
-    PUSHER_ASSERT(ws->out_cap > PSH_WS_RESERVE + PSH_WS_FRAME_HEAD);
-    return len <= ws->out_cap - PSH_WS_RESERVE - PSH_WS_FRAME_HEAD;
+    PUSHER_ASSERT(ws->out_cap > (size_t)PSH_WS_RESERVE + (size_t)PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - (size_t)PSH_WS_RESERVE - (size_t)PSH_WS_FRAME_HEAD;
 }
 
 /* One whole masked frame into the output, or nothing at all. */
@@ -9027,7 +9027,7 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        if (data.string) psh_json_copy(&data, &text);
+        if (data.string) (void)psh_json_add_inside(&text, data.at, data.len);
         else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
