@@ -289,6 +289,10 @@ export const differences = [
     why: 'A signin_success that names no user: pusher-js ignores it, with a line on the console; pusher.h reports it and tells the handlers of PUSHER_USER that the sign-in failed.',
     ours: { seen: without(one => one.error === 'PARSE' || one.event === 'pusher:signin_error') } },
 
+  { id: 'signin-refused',
+    why: 'A sign-in that the server refuses with an error: pusher.h tells the handlers of PUSHER_USER, as for one that the backend refuses; pusher-js tells of the error only.',
+    ours: { seen: without(event('pusher:signin_error')) } },
+
   { id: 'numeric-user',
     why: 'A user whose id is a number is a user; to pusher-js only texts are.',
     ours: { seen: without(event('pusher:signin_success')), sent: without(one => one.sent?.data.channel === '#server-to-user-5') } },
