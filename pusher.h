@@ -4080,9 +4080,10 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
 enum { PSH_USER_ID = 256 };
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
-   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+   channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was
+   not enough *memory. */
 static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
-                            const char *name, char id[PSH_USER_ID])
+                            const char *name, char id[PSH_USER_ID], bool *memory)
 {
     struct psh_value value;
     struct psh_text out;
@@ -4090,6 +4091,7 @@ static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *s
     size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
     bool found = copy && psh_proto_pick(copy, len, name, &value) &&
                  (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    *memory = !copy;
     psh_env_text(&out, id, PSH_USER_ID);
     if (found) {
         char *text = copy + (value.at - copy);
@@ -7749,9 +7751,12 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     const struct psh_value *data = &envelope->data;
     if (client->user == PSH_NONE) return;
     char *copy = NULL;
+    bool memory = false;
     if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
-        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id, &memory)) {
         copy = psh_env_copy(&client->env, id, strlen(id));
+        memory = !copy;
+    }
     if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
         psh_env_free(&client->env, copy);
         return;
@@ -7760,8 +7765,10 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     client->user_id = copy;
     client->answered = true; /* presence channels may have waited for it */
     if (!copy) {
-        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
-                               "the server's answer names no user");
+        psh_client_tell_failed(client, client->user, memory ? PUSHER_ERR_MEMORY : PUSHER_ERR_PARSE,
+                               "AuthError", 0,
+                               memory ? "no memory for the user's id"
+                                      : "the server's answer names no user");
         return;
     }
     client->user_owed = true;
@@ -8115,7 +8122,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
 {
     char id[PSH_USER_ID];
     if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
-    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+    if (!channel_data->string ||
+        !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
     *memory = !psh_client_set_me(client, more, id);
     return NULL;
