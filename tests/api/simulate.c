@@ -1,9 +1,13 @@
 /* Seeded random schedules: a user who does anything at any time, callbacks included, a server and an
    application that answer well, badly, late or never, a network that loses, blocks and breaks. What
    must hold in every one of them is checked after each poll, and once more when all is well again.
-   SIMULATE_SEEDS=n runs more of them, SIMULATE_SEED=s one and says what happens. */
+   SIMULATE_SEEDS=n runs so many of them, from SIMULATE_FROM on; SIMULATE_SEED=s runs one, and says
+   what happens. */
 #include "fake.h"
 
+#if !defined(SEEDS)
+#define SEEDS 15000
+#endif
 #define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define SECRET_KEY FAKE_SHARED_SECRET
 #define OTHER_KEY "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
@@ -776,7 +780,7 @@ static void every_schedule_ends_well(void **state)
     static sim s;
     const char *count = getenv("SIMULATE_SEEDS"), *one = getenv("SIMULATE_SEED");
     const char *from_text = getenv("SIMULATE_FROM");
-    uint64_t seeds = count ? strtoull(count, NULL, 10) : 3000;
+    uint64_t seeds = count ? strtoull(count, NULL, 10) : SEEDS;
     uint64_t from = from_text ? strtoull(from_text, NULL, 10) : 1;
     (void)state;
     if (one) {
