@@ -183,6 +183,16 @@ static void on_request(pusher_client *client, const pusher_auth_request *request
     in_callback(s);
 }
 
+static void on_prepare(pusher_client *client, const pusher_auth_request *request, void *user_data)
+{
+    sim *s = (sim *)user_data;
+    pusher_result result;
+    in_callback(s);
+    if (chance(s, 5)) (void)pusher_auth_reject(client, request->ticket, 1, NULL, true);
+    result = pusher_auth_param(client, "a", request->channel_name);
+    if (result != PUSHER_OK && !s->lossy) wrong(s, "no parameter in prepare_fn");
+}
+
 static void at_endpoint(fake *f, fake_stream *stream, const char *head, const char *body)
 {
     sim *s = (sim *)f->extra;
@@ -505,7 +515,9 @@ static void on_retry(fake *f, uint32_t delay_ms, uint32_t attempt)
 static void hold(sim *s, int i)
 {
     holder *h = &s->held[i];
-    pusher_channel channel = pusher_subscribe(s->f.client, names[i]);
+    bool plain = roll(s, 6) > 0;
+    pusher_channel channel = plain ? pusher_subscribe(s->f.client, names[i])
+                                   : pusher_subscribe_with(s->f.client, names[i], "{\"x\":1}");
     talk(s, "subscribe %s", names[i]);
     if (!channel.id) {
         if (!s->lossy) wrong(s, "no subscription to %s", names[i]);
@@ -708,6 +720,11 @@ static void trouble(sim *s)
     case 3: f->connect_result = roll(s, 3) ? 1 : PUSHER_IO_ERROR; break;
     case 4: f->recv_max = roll(s, 2) * (1 + roll(s, 40)); break;
     case 5: f->send_max = roll(s, 2) * (1 + roll(s, 40)); break;
+    case 7: f->now += 3600000; break;
+    case 8:
+        f->now -= roll(s, 100000);
+        memset(s->triggers, 0, sizeof s->triggers); /* the server has a clock of its own */
+        break;
     case 6: if (s->lossy) f->heap.fail_at = f->heap.calls + 1 + roll(s, 10); break;
     default: break;
     }
@@ -715,6 +732,7 @@ static void trouble(sim *s)
 
 static pusher_options choose(sim *s)
 {
+    static const char *const users[] = { NULL, "http://auth.example/user", "http://auth.other:81/" };
     fake *f = &s->f;
     fake_init(f);
     s->dice = s->seed * 0x9E3779B97F4A7C15u + 1;
@@ -736,7 +754,8 @@ static pusher_options choose(sim *s)
     if (s->way == 0) options.auth.request_fn = on_request;
     if (s->way == 0) options.auth.max_batch = 1 + roll(s, 4);
     if (s->way == 1) options.auth.endpoint = "http://auth.example/auth";
-    if (s->way == 1) options.auth.user_endpoint = roll(s, 2) ? "http://auth.example/user" : NULL;
+    if (s->way == 1) options.auth.prepare_fn = on_prepare;
+    if (s->way == 1) options.auth.user_endpoint = users[roll(s, ARRAY_LEN(users))];
     if (s->way == 1 && !options.auth.user_endpoint) options.auth.user_fn = on_request;
     if (s->way == 2) options.auth.secret = "s";
     if (s->way == 2) options.auth.channel_data = "{\"user_id\":\"me\"}";
