@@ -422,7 +422,9 @@ typedef struct pusher_auth_options {
                                         {"id":"1",...}                                          */
     uint32_t max_batch;              /* 1: requests in one call of request_fn; at most 65536    */
     uint32_t max_attempts;           /* 3: until "later", status 429 and 5xx, no route and no
-                                        answer in time are taken for a no                       */
+                                        answer in time are taken for a no. The next question
+                                        waits as after a lost connection, or as the endpoint's
+                                        Retry-After says, up to reconnect_cap_ms                */
     uint32_t max_answer_bytes;       /* 16384: of the endpoint                                  */
     void *user_data;                 /* for the functions above                                 */
 } pusher_auth_options;
@@ -4620,9 +4622,10 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
 enum { PSH_USER_ID = 256 };
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
-   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+   channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was
+   not enough *memory. */
 static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
-                            const char *name, char id[PSH_USER_ID])
+                            const char *name, char id[PSH_USER_ID], bool *memory)
 {
     struct psh_value value;
     struct psh_text out;
@@ -4630,6 +4633,7 @@ static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *s
     size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
     bool found = copy && psh_proto_pick(copy, len, name, &value) &&
                  (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    *memory = !copy;
     psh_env_text(&out, id, PSH_USER_ID);
     if (found) {
         char *text = copy + (value.at - copy);
@@ -6376,6 +6380,7 @@ struct psh_ask {
     uint32_t batch;        /* serial of the first question in the same call */
     uint32_t asked_at;     /* low bits of the client's time */
     uint32_t attempt;      /* questions in a row without a yes */
+    uint32_t wait_ms;      /* until the next one at least, as the endpoint has said */
     int status;            /* of a refusal */
     unsigned char verdict; /* enum psh_verdict */
     unsigned char reason;  /* enum pusher_auth_reason, of the next question */
@@ -8303,9 +8308,12 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     const struct psh_value *data = &envelope->data;
     if (client->user == PSH_NONE) return;
     char *copy = NULL;
+    bool memory = false;
     if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
-        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id, &memory)) {
         copy = psh_env_copy(&client->env, id, strlen(id));
+        memory = !copy;
+    }
     if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
         psh_env_free(&client->env, copy);
         return;
@@ -8314,8 +8322,10 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     client->user_id = copy;
     client->answered = true; /* presence channels may have waited for it */
     if (!copy) {
-        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
-                               "the server's answer names no user");
+        psh_client_tell_failed(client, client->user, memory ? PUSHER_ERR_MEMORY : PUSHER_ERR_PARSE,
+                               "AuthError", 0,
+                               memory ? "no memory for the user's id"
+                                      : "the server's answer names no user");
         return;
     }
     client->user_owed = true;
@@ -8669,7 +8679,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
 {
     char id[PSH_USER_ID];
     if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
-    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+    if (!channel_data->string ||
+        !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
     *memory = !psh_client_set_me(client, more, id);
     return NULL;
@@ -8805,9 +8816,11 @@ static void psh_client_post_lost(pusher_client *client, int got)
     const char *why = NULL;
     char words[160];
     struct psh_text text;
+    uint64_t deadline = auth->deadline; /* the question is as old as it was */
     if (stale) {
         psh_client_post_close(client);
         psh_client_post_start(client, auth->url);
+        auth->deadline = deadline;
         return;
     }
     if (auth->stream && transport.error_fn && got != PUSHER_IO_EOF)
@@ -8830,6 +8843,9 @@ static void psh_client_post_answer(pusher_client *client)
     struct psh_buf *body = &auth->reply.body;
     bool keep = auth->reply.keep && auth->out_at == auth->out.len;
     bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
+    uint32_t wait_s = auth->reply.retry_after_s, most = client->reconnect_cap_ms;
+    if (index != PSH_NONE && later)
+        psh_client_more(client, index)->ask.wait_ms = wait_s > most / 1000 ? most : wait_s * 1000;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
     if (index != PSH_NONE && status == 200)
@@ -8955,6 +8971,7 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     more->ask.serial = more->ask.batch = auth->serial;
     more->ask.asked_at = (uint32_t)client->now;
     more->ask.attempt++;
+    more->ask.wait_ms = 0;
     request->ticket.id = index + 1;
     request->ticket.epoch = auth->serial;
     request->kind = user ? PUSHER_AUTH_USER : PUSHER_AUTH_CHANNEL;
@@ -8965,9 +8982,8 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     request->channel = psh_client_handle(client, index);
     more->ask.reason = PUSHER_AUTH_RECONNECT;
     client->stats.auth_requests++;
-    if (!psh_client_sub(client, index, PSH_SUB_ASK)) { /* a live channel asks for a new key */
-        psh_client_set_deadline(client, index, PSH_WORK_AUTH);
-    }
+    (void)psh_client_sub(client, index, PSH_SUB_ASK); /* a live one asks for a key, and stays so */
+    psh_client_set_deadline(client, index, PSH_WORK_AUTH);
 }
 
 /* How many in a row, from the front of the line, may go into one call. */
@@ -9110,7 +9126,9 @@ static void psh_client_denied(pusher_client *client, uint32_t index, struct psh_
 
 static void psh_client_deferred(pusher_client *client, uint32_t index, struct psh_more *more)
 {
-    uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
+    uint32_t wait = psh_client_backoff(client, more->ask.attempt);
+    if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
+    uint64_t at = client->now + wait;
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
     struct psh_text *say = psh_client_say(client);
@@ -9268,7 +9286,7 @@ static void psh_client_unanswered(pusher_client *client)
     int told = 0;
     for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++) {
         enum psh_work work = (enum psh_work)i;
-        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
+        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !psh_client_halted(client) &&
                psh_client_answer_at(client, work) <= client->now)
             psh_client_late(client, client->work[work].first - 1, work);
     }

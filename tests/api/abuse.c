@@ -511,6 +511,41 @@ static void what_comes_unasked_is_no_answer(void **state)
     }
 }
 
+static void at_busy_endpoint(fake *f, fake_stream *stream, const char *head, const char *body)
+{
+    char text[120];
+    (void)head, (void)body;
+    if (f->posts > 1) {
+        fake_answer(stream, 200, GOOD);
+        return;
+    }
+    snprintf(text, sizeof text, "HTTP/1.1 429 Slowly\r\nRetry-After: %s\r\nContent-Length: 0\r\n\r\n",
+             (const char *)f->extra);
+    fake_add(&stream->to_client, text, SIZE_MAX);
+}
+
+/* But not longer than reconnect_cap_ms. */
+static void the_endpoint_may_say_when(void **state)
+{
+    (void)state;
+    static const char *const said[] = { "7", "31", "4294967295", "99999999999" };
+    for (size_t i = 0; i < ARRAY_LEN(said); i++) {
+        fake f;
+        pusher_options options = begin_endpoint(&f, said[i]);
+        f.endpoint = at_busy_endpoint;
+        fake_start(&f, &options);
+        fake_subscribe(&f, "private-a");
+        fake_online(&f);
+        fake_sleep(&f, i ? 29900 : 6900);
+        assert_int_equal(f.posts, 1);
+        fake_sleep(&f, 200);
+        assert_int_equal(f.posts, 2);
+        assert_int_equal(heard(&f, FAKE_SUBSCRIBE_AUTH("private-a")), 1);
+        fake_forget_heard(&f);
+        fake_end(&f);
+    }
+}
+
 static bool in_memory(const fake *f, const char *text)
 {
     size_t len = strlen(text);
@@ -710,6 +745,7 @@ int main(void)
         cmocka_unit_test(after_a_loss_the_reason_is_the_loss),
         cmocka_unit_test(me_is_read_out_of_the_options_as_json),
         cmocka_unit_test(what_comes_unasked_is_no_answer),
+        cmocka_unit_test(the_endpoint_may_say_when),
         cmocka_unit_test(no_answer_stays_in_memory),
         cmocka_unit_test(a_channel_taken_again_begins_anew),
         cmocka_unit_test(members_are_told_of_live_channels_only),
