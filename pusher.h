@@ -1593,13 +1593,50 @@ static bool psh_json_step(struct psh_json_check *check, unsigned char byte)
     return psh_json_number(check, byte);
 }
 
+#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
+
+/* Bytes of the eight at `at` before the first quote, backslash or control character. */
+static size_t psh_json_plain8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
+                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t plain = 0;
+    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
+    return plain;
+#endif
+}
+
+/* How many bytes of a string's inside can be passed over: plain ASCII, in eights. */
+static size_t psh_json_plain_ascii(const char *at, size_t len)
+{
+    size_t run = 0, plain = 8;
+    while (plain == 8 && len - run >= 8) {
+        uint64_t word;
+        memcpy(&word, at + run, 8);
+        if (word & PSH_EACH(0x80)) break;
+        plain = psh_json_plain8(at + run);
+        run += plain;
+    }
+    return run;
+}
+
 static bool psh_json_valid(const char *text, size_t len)
 {
     PUSHER_ASSERT(text || len == 0);
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
-    for (size_t i = 0; i < len; i++)
-        if (!psh_json_step(&check, (unsigned char)text[i])) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (check.state == PSH_JSON_STRING && check.utf8.need == 0)
+            i += psh_json_plain_ascii(text + i, len - i);
+        if (i < len && !psh_json_step(&check, (unsigned char)text[i])) return false;
+    }
     if (check.depth > 0) return false;
     return check.state == PSH_JSON_AFTER || psh_json_number_ends(check.state);
 }
@@ -1688,26 +1725,6 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     }
     *(*out)++ = byte;
     return at;
-}
-
-#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
-
-/* Bytes of the eight at `at` before the first quote, backslash or control character. */
-static size_t psh_json_plain8(const char *at)
-{
-    uint64_t word;
-    memcpy(&word, at, 8);
-    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
-                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
-    if (!special) return 8;
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return (size_t)__builtin_ctzll(special) / 8;
-#else
-    size_t plain = 0;
-    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
-    return plain;
-#endif
 }
 
 /* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
