@@ -833,6 +833,13 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 #endif
 #endif
 
+/* Starts to fetch what will be read soon. */
+#if defined(__GNUC__)
+#define PSH_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PSH_PREFETCH(address) ((void)(address))
+#endif
+
 #define PSH_NEVER UINT64_MAX
 #define PSH_NONE UINT32_MAX
 
@@ -2080,6 +2087,30 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     return NULL;
 }
 
+/* A guess at the name of a message's channel, for those that begin with event and channel or end
+   with channel, as most do. Nothing is checked. NULL: no idea. */
+static const char *psh_json_guess_channel(const char *text, size_t len, size_t *name_len)
+{
+    static const char event[] = "{\"event\":\"", channel[] = "\",\"channel\":\"";
+    const size_t event_len = sizeof event - 1, channel_len = sizeof channel - 1;
+    PUSHER_ASSERT(text && name_len);
+    if (len < event_len + channel_len + 2 || memcmp(text, event, event_len) != 0) return NULL;
+    const char *end = text + len - 2;
+    const char *at = (const char *)memchr(text + event_len, '"', len - event_len - channel_len);
+    if (!at || memcmp(at, channel, channel_len) != 0) {
+        for (at = end; at > text && at[-1] != '"'; at--) continue;
+        if ((size_t)(at - text) < channel_len ||
+            memcmp(at - channel_len + 1, channel + 1, channel_len - 1) != 0)
+            return NULL;
+        *name_len = (size_t)(end - at);
+        return at;
+    }
+    at += channel_len;
+    const char *quote = (const char *)memchr(at, '"', (size_t)(text + len - at));
+    *name_len = quote ? (size_t)(quote - at) : 0;
+    return quote ? at : NULL;
+}
+
 /* A small nested object: what the protocol's own messages carry in `data`. */
 enum { PSH_JSON_TOKENS = 32 };
 
@@ -2706,6 +2737,28 @@ static uint32_t psh_table_find(const struct psh_table *table, const char *name, 
     return PSH_NONE;
 }
 
+/* For names that will be looked up soon, in two steps: starts to fetch the name's bucket; */
+static uint32_t psh_table_warm(const struct psh_table *table, const char *name, size_t len)
+{
+    PUSHER_ASSERT(table->buckets);
+    uint32_t hash = psh_table_hash(table, name, len);
+    PSH_PREFETCH(&table->buckets[hash & table->mask]);
+    return hash;
+}
+
+/* and its entry, or that of another name with this hash. NULL: there is none. */
+static struct psh_entry *psh_table_warm_entry(const struct psh_table *table, uint32_t hash)
+{
+    PUSHER_ASSERT(table->count <= table->mask);
+    uint32_t i = hash & table->mask;
+    while (table->buckets[i].id && table->buckets[i].hash != hash) i = (i + 1) & table->mask;
+    if (!table->buckets[i].id) return NULL;
+    struct psh_entry *entry = psh_table_at(table, table->buckets[i].id - 1);
+    PSH_PREFETCH(entry);
+    PSH_PREFETCH((char *)entry + table->pool.item_size - 1);
+    return entry;
+}
+
 static void psh_table_place(struct psh_table *table, uint32_t hash, uint32_t id)
 {
     PUSHER_ASSERT(id > 0);
@@ -2956,6 +3009,25 @@ static uint32_t psh_bind_kill_where(struct psh_bind *bind, const struct psh_hand
     PUSHER_ASSERT(owner);
     return psh_bind_kill_list(bind, &owner->all, name, fn, user_data) +
            psh_bind_kill_list(bind, &owner->named, name, fn, user_data);
+}
+
+/* For handlers that will hear an event soon, in two steps: starts to fetch the first binding; */
+static const struct psh_binding *psh_bind_warm(const struct psh_bind *bind,
+                                               const struct psh_handlers *handlers)
+{
+    uint32_t id = handlers->all.first ? handlers->all.first : handlers->named.first;
+    if (!id) return NULL;
+    const struct psh_binding *binding = psh_bind_at(bind, id);
+    PSH_PREFETCH(binding);
+    PSH_PREFETCH(&binding->dead);
+    return binding;
+}
+
+/* and its name. */
+static void psh_bind_warm_name(const struct psh_binding *binding)
+{
+    PUSHER_ASSERT(binding);
+    if (binding->name) PSH_PREFETCH(binding->name);
 }
 
 static uint32_t psh_bind_run(struct psh_bind *bind, const struct psh_list *list, size_t name_len,
@@ -4496,6 +4568,26 @@ static enum psh_ws_result psh_ws_next(struct psh_ws *ws)
         result = psh_ws_piece(ws, &frame);
     }
     return result;
+}
+
+/* A look ahead over what is not framed yet: the next text message that lies in one frame, for all
+   that can be seen without checks. *at begins as 0. NULL: the end, or something else. */
+static const char *psh_ws_ahead(const struct psh_ws *ws, size_t *at, size_t *len)
+{
+    PUSHER_ASSERT(ws->in_at <= ws->in.len);
+    size_t have = ws->in.len - ws->in_at, from = *at;
+    if (from == 0) { /* the rest of the present frame */
+        if (ws->left >= have) return NULL;
+        from = (size_t)ws->left;
+    }
+    if (have - from < 4) return NULL;
+    const unsigned char *head = ws->in.data + ws->in_at + from;
+    if (head[0] != (0x80 | WSLAY_TEXT_FRAME) || head[1] > 126) return NULL;
+    size_t head_len = head[1] < 126 ? 2 : 4;
+    *len = head[1] < 126 ? head[1] : (size_t)(head[2] << 8 | head[3]);
+    if (*len > have - from - head_len) return NULL;
+    *at = from + head_len + *len;
+    return (const char *)head + head_len;
 }
 
 // >>proto
@@ -8570,12 +8662,53 @@ static void psh_client_upgrade(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_HTTP, (uint32_t)status, PSH_URGE_SOON, false);
 }
 
+/* With very many channels nearly every event finds its channel, the channel's name and its handlers
+   in memory that no cache holds. All messages that have just arrived are therefore looked at ahead,
+   and what they will need is fetched at the same time instead of one after the other. */
+enum { PSH_AHEAD_CHANNELS = 2048, PSH_AHEAD = 32 };
+
+static uint32_t psh_client_warm_names(const pusher_client *client, size_t *at,
+                                      uint32_t hashes[PSH_AHEAD])
+{
+    uint32_t count = 0;
+    size_t len = 0, name_len = 0;
+    const char *text = "";
+    while (count < PSH_AHEAD && (text = psh_ws_ahead(&client->ws, at, &len)) != NULL) {
+        const char *name = psh_json_guess_channel(text, len, &name_len);
+        if (name) hashes[count++] = psh_table_warm(&client->table, name, name_len);
+    }
+    return count;
+}
+
+static void psh_client_look_ahead(const pusher_client *client)
+{
+    uint32_t hashes[PSH_AHEAD], count = PSH_AHEAD;
+    const struct psh_channel *channels[PSH_AHEAD];
+    const struct psh_binding *bindings[PSH_AHEAD];
+    size_t at = 0;
+    if (client->table.count < PSH_AHEAD_CHANNELS) return;
+    while (count == PSH_AHEAD) {
+        count = psh_client_warm_names(client, &at, hashes);
+        for (uint32_t i = 0; i < count; i++)
+            channels[i] = (struct psh_channel *)psh_table_warm_entry(&client->table, hashes[i]);
+        for (uint32_t i = 0; i < count; i++) {
+            bindings[i] = NULL;
+            if (!channels[i]) continue;
+            PSH_PREFETCH(channels[i]->entry.name);
+            bindings[i] = psh_bind_warm(&client->bind, &channels[i]->handlers);
+        }
+        for (uint32_t i = 0; i < count; i++)
+            if (bindings[i]) psh_bind_warm_name(bindings[i]);
+    }
+}
+
 static void psh_client_bytes(pusher_client *client)
 {
     PUSHER_ASSERT(client->stream);
     client->last_received = client->now;
     client->pong_by = PSH_NEVER;
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
+    if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
     if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
