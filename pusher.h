@@ -69,11 +69,43 @@
  *     A handler bound during an event fires from the next event on; one that was unbound does not
  *     fire any more. The protocol's own events arrive under pusher-js' names:
  *         pusher:subscription_succeeded   the channel is live (again, after a reconnect)
- *         pusher:subscription_error       refused, or not answered within subscribe_timeout_ms
+ *         pusher:subscription_error       refused, not authorized, or not answered in time
  *         pusher:subscription_count       the channel's number of subscribers has changed
  *         pusher:cache_miss               a cache channel has nothing to give
+ *         pusher:member_added, pusher:member_removed      presence; event->member says who
+ *         pusher:decryption_error         an event of an encrypted channel that does not open
+ *         pusher:signin_success, pusher:signin_error      to PUSHER_USER
  *     Everything may be called from a callback, pusher_destroy() included: the client then ends
  *     when the callback has returned.
+ *
+ * PRIVATE, PRESENCE AND ENCRYPTED CHANNELS, by the prefix of their names
+ *     The server lets nobody in whom the application has not authorized. Say how in options.auth:
+ *         endpoint    the application's URL; gets the POST that pusher-js would send, with your
+ *                     headers, over the client's own transport, without blocking
+ *         request_fn  your own way. It gets a ticket and answers at once or many frames later, with
+ *                     the endpoint's answer as it is: pusher_auth_accept(), pusher_auth_reject()
+ *         secret      signs here; for development, and for programs that are servers themselves
+ *     It is asked anew for each connection, so an expired token heals with the next answer.
+ *     "Later", 429, 5xx and silence are asked again with growing waits, auth.max_attempts times in
+ *     all; any other no is final and told once, as pusher:subscription_error. pusher_subscribe() on
+ *     a channel that was refused asks once more.
+ *     presence-           pusher_member_count(), _at(), _find(), _me(); the list outlives a lost
+ *                         connection, and the difference is told when it is back
+ *     private-encrypted-  events are opened before you see them. If one does not open, the key may
+ *                         have changed: the authorizer is asked once, and events wait in order
+ *     cache-, private-cache-, presence-cache-, private-encrypted-cache-      the server repeats the
+ *                         last event to whoever subscribes: event->from_cache
+ *
+ * SENDING, AND SIGNING IN
+ *     pusher_trigger() sends a client event to the other members of a private or presence channel.
+ *     What the server would refuse is refused at once, with a code for each reason.
+ *     pusher_signin() tells the server who this is, on every connection from then on. Events for
+ *     the user go to the handlers of PUSHER_USER, "online" and "offline" of watched users to those
+ *     of PUSHER_WATCHLIST.
+ *
+ * PAYLOADS
+ *     event->data is the text that was published, mostly JSON. pusher_json_find() reads values out
+ *     of it by path, without allocating.
  *
  * ERRORS
  *     A call that fails returns a pusher_result, and pusher_last_error() has a sentence about it.
@@ -125,7 +157,6 @@
  *     PUSHER_TLS          TLS on mbedTLS over any transport (-lmbedtls -lmbedx509)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
- *
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -139,9 +170,9 @@
 #include <stdint.h>
 
 #define PUSHER_VERSION_MAJOR 0
-#define PUSHER_VERSION_MINOR 1
+#define PUSHER_VERSION_MINOR 2
 #define PUSHER_VERSION_PATCH 0
-#define PUSHER_VERSION "0.1.0"
+#define PUSHER_VERSION "0.2.0"
 
 #if defined(PUSHER_STATIC) && defined(__GNUC__)
 #define PUSHER_DEF static __attribute__((unused)) /* nobody calls all of them */
@@ -220,8 +251,10 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
-                                  pusher_subscribe() is called once more                        */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect. One that was
+                                  refused also when pusher_subscribe() is called once more; one
+                                  that was not answered when it is given up and taken anew: its
+                                  answer may still come                                         */
 } pusher_subscription;
 
 /* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
@@ -389,7 +422,9 @@ typedef struct pusher_auth_options {
                                         {"id":"1",...}                                          */
     uint32_t max_batch;              /* 1: requests in one call of request_fn; at most 65536    */
     uint32_t max_attempts;           /* 3: until "later", status 429 and 5xx, no route and no
-                                        answer in time are taken for a no                       */
+                                        answer in time are taken for a no. The next question
+                                        waits as after a lost connection, or as the endpoint's
+                                        Retry-After says, up to reconnect_cap_ms                */
     uint32_t max_answer_bytes;       /* 16384: of the endpoint                                  */
     void *user_data;                 /* for the functions above                                 */
 } pusher_auth_options;
@@ -531,7 +566,7 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
    {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
    and sent with each subscription from the next one on; it must not hold channel, auth or
    channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
-   1024 bytes). */
+   1024 bytes, or with what else is sent over max_output_bytes). */
 PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
                                                 const char *fields_json);
 
@@ -579,8 +614,8 @@ PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel cha
 /* ---- client events, sign-in ---------------------------------------------------------------- */
 
 /* Sends an event to the channel's other subscribers, through the server. The name begins with
-   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
-   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   "client-" and has at most 200 bytes of UTF-8: no quote, backslash or control character. json is
+   one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
    _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
    _MEMORY. */
 PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
@@ -600,7 +635,8 @@ PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
    "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
    From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
    earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
-   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+   and _AUTH: not an answer; _TOO_BIG: it does not fit into max_output_bytes. Either is a refusal,
+   which is told to the channel's handlers. */
 PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
                                             const char *body, size_t len);
 
@@ -642,6 +678,71 @@ PUSHER_DEF pusher_result pusher_unbind(pusher_client *client, pusher_binding bin
 PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel channel,
                                         const char *event_name, pusher_event_fn fn,
                                         const void *user_data);
+
+/* ---- reading JSON payloads ----------------------------------------------------------------- */
+
+/* For event->data that holds JSON, or any other JSON text. Nothing is allocated, copied or changed,
+   and no client is needed. RFC 8259 to the letter, nesting up to 128 levels.
+
+       pusher_json data = pusher_json_find(event->data, event->data_len, "");
+       char name[64];
+       if (pusher_json_string(pusher_json_get(data, "/user/name"), name, sizeof name, NULL)) ... */
+
+typedef enum pusher_json_type {
+    PUSHER_JSON_NONE = 0, /* there is no such value                                             */
+    PUSHER_JSON_BAD,      /* the text is not JSON, or the path is none                          */
+    PUSHER_JSON_NULL,
+    PUSHER_JSON_BOOL,
+    PUSHER_JSON_NUMBER,
+    PUSHER_JSON_STRING,
+    PUSHER_JSON_ARRAY,
+    PUSHER_JSON_OBJECT
+} pusher_json_type;
+
+/* A value in somebody's text: valid as long as that text is, and passed by value. Only what the
+   functions below have given may be passed to them. */
+typedef struct pusher_json {
+    pusher_json_type type;
+    const char *raw; /* as in the text: a string with its quotes; NULL for NONE and BAD; NOT
+                        NUL-terminated                                                          */
+    size_t raw_len;  /* bytes                                                                   */
+} pusher_json;
+
+/* The value at a path in a text of len bytes. The path is a JSON Pointer (RFC 6901): "/user/name",
+   "/items/0", "" for the whole; in a key "~1" is a slash and "~0" a tilde. Of two members of one
+   name the last counts, as in JSON.parse. Each call checks the whole text first, so its cost grows
+   with len: to read more than one value, find "" once and use pusher_json_get().
+   NONE: valid JSON without such a value. BAD: not JSON, no path, or a NULL. */
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path);
+
+/* The same from a value on, whose text is known to be JSON. BAD: no path, a NULL, or value is BAD;
+   NONE: no such value, or value is NONE. */
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path);
+
+/* Walks an array or object in the order of its text: set *position to 0, then call until it returns
+   false. key is a STRING in an object and NONE in an array; key and value may be NULL, and are NONE
+   when it returns false. False at once for values that are no container. Linear in total. */
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value);
+
+/* A string's text, its escapes undone, NUL-terminated, in UTF-8. *len, if len is not NULL, is its
+   whole length in bytes, the final NUL not counted; 0 if value is no string. False: value is no
+   string (out is then ""), or it was cut, at the end of a character, to cap bytes with the NUL;
+   with cap 0 nothing is written and out may be NULL. \u0000 gives a NUL byte inside; half a
+   surrogate pair gives U+FFFD. */
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
+
+/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
+   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+   in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
+
+/* A whole number, exactly: 12, 12.0 and 1.2e1 are one. False: value is no number, has a fraction,
+   is beyond 64 bits, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out);
+
+/* True or false. False is returned if value is neither, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out);
 
 /* ---- counters ------------------------------------------------------------------------------ */
 
@@ -1625,18 +1726,19 @@ static size_t psh_json_plain8(const char *at)
 #endif
 }
 
-/* How many bytes of a string's inside can be passed over: plain ASCII, in eights. */
-static size_t psh_json_plain_ascii(const char *at, size_t len)
+/* Bytes inside a string that need no look at each: plain ASCII, eight at a time. */
+static size_t psh_json_ascii(const char *at, size_t len)
 {
-    size_t run = 0, plain = 8;
-    while (plain == 8 && len - run >= 8) {
+    size_t ascii = 0, more = 8;
+    while (more == 8 && len - ascii >= 8) {
         uint64_t word;
-        memcpy(&word, at + run, 8);
+        memcpy(&word, at + ascii, 8);
         if (word & PSH_EACH(0x80)) break;
-        plain = psh_json_plain8(at + run);
-        run += plain;
+        more = psh_json_plain8(at + ascii);
+        ascii += more;
     }
-    return run;
+    PUSHER_ASSERT(ascii <= len);
+    return ascii;
 }
 
 static bool psh_json_valid(const char *text, size_t len)
@@ -1645,9 +1747,11 @@ static bool psh_json_valid(const char *text, size_t len)
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
     for (size_t i = 0; i < len; i++) {
-        if (check.state == PSH_JSON_STRING && check.utf8.need == 0)
-            i += psh_json_plain_ascii(text + i, len - i);
-        if (i < len && !psh_json_step(&check, (unsigned char)text[i])) return false;
+        if (check.state == PSH_JSON_STRING && check.utf8.need == 0) {
+            i += psh_json_ascii(text + i, len - i);
+            if (i == len) return false; /* no closing quote */
+        }
+        if (!psh_json_step(&check, (unsigned char)text[i])) return false;
     }
     if (check.depth > 0) return false;
     return check.state == PSH_JSON_AFTER || psh_json_number_ends(check.state);
@@ -2012,6 +2116,135 @@ static const char *psh_json_guess_channel(const char *text, size_t len, size_t *
     return quote ? at : NULL;
 }
 
+/* A small nested object: what the protocol's own messages carry in `data`. */
+enum { PSH_JSON_TOKENS = 32 };
+
+struct psh_json_object {
+    const char *text;
+    int count;
+    jsmntok_t tokens[PSH_JSON_TOKENS];
+};
+
+static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
+{
+    PUSHER_ASSERT(text);
+    jsmn_parser parser;
+    object->text = text;
+    object->count = 0;
+    if (!psh_json_valid(text, len)) return false;
+    jsmn_init(&parser);
+    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
+    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
+}
+
+/* Adds the inside of a valid string, its escapes undone. Returns its length, what was cut off
+   included. */
+static size_t psh_json_add_inside(struct psh_text *text, const char *at, size_t len)
+{
+    PUSHER_ASSERT(text && at);
+    const char *end = at + len;
+    size_t total = 0;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        const char *slash = (const char *)memchr(at, '\\', (size_t)(end - at));
+        size_t plain = (size_t)((slash ? slash : end) - at);
+        psh_env_add_bytes(text, at, plain);
+        total += plain;
+        if (!slash) break;
+        at = psh_json_escape(slash + 1, end, &behind);
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+        total += (size_t)(behind - piece);
+    }
+    return total;
+}
+
+/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
+static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
+{
+    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
+    struct psh_value value;
+    memset(&value, 0, sizeof value);
+    size_t key_len = strlen(key);
+    int i = 1;
+    while (i + 1 < object->count) {
+        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
+        if ((size_t)(name->end - name->start) == key_len &&
+            memcmp(object->text + name->start, key, key_len) == 0) {
+            value.at = object->text + token->start;
+            value.len = (size_t)(token->end - token->start);
+            value.string = token->type == JSMN_STRING;
+        }
+        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return value;
+}
+
+/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
+                              char *out, size_t cap)
+{
+    PUSHER_ASSERT(cap > 0);
+    struct psh_value value = psh_json_get(object, key);
+    struct psh_text text;
+    psh_env_text(&text, out, cap);
+    if (value.string) (void)psh_json_add_inside(&text, value.at, value.len);
+    return value.string;
+}
+
+/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
+   neither, or is written with an exponent. */
+static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
+    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
+        number = number * 10 + (uint64_t)(value->at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
+    }
+    if (i < value->len && value->at[i] == '.') i++;
+    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
+    return i == value->len ? (uint32_t)number : fallback;
+}
+
+static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
+                                  uint32_t fallback)
+{
+    PUSHER_ASSERT(key);
+    struct psh_value value = psh_json_get(object, key);
+    return psh_json_uint(&value, fallback);
+}
+
+/* The inside of a JSON string; at most six times as long. */
+static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    PUSHER_ASSERT(bytes || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        char escape[] = "\\u0000";
+        if (byte < 0x20) {
+            escape[4] = hex[byte >> 4];
+            escape[5] = hex[byte & 15];
+            psh_env_add(text, escape);
+            continue;
+        }
+        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
+        psh_env_add_bytes(text, bytes + i, 1);
+    }
+}
+
+/* The whole JSON string. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    PUSHER_ASSERT(text);
+    psh_env_add(text, "\"");
+    psh_json_escaped(text, bytes, len);
+    psh_env_add(text, "\"");
+}
+
 /* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
 struct psh_json_walk {
     const char *at, *end; /* at the next member or element, or at the closing bracket */
@@ -2128,7 +2361,8 @@ static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
    what it stands for. Returns the new length; writes no terminator. */
 static size_t psh_json_unescape(char *at, size_t len)
 {
-    PUSHER_ASSERT(at || len == 0);
+    if (len == 0) return 0;
+    PUSHER_ASSERT(at);
     char *out = at;
     const char *from = at, *end = at + len;
     while (from < end) {
@@ -2143,145 +2377,303 @@ static size_t psh_json_unescape(char *at, size_t len)
     return (size_t)(out - at);
 }
 
-/* Is this the key, its escapes undone? */
-static bool psh_json_key_is(const struct psh_value *key, const char *name)
+/* Is this the key, its escapes undone? In a token of a path ~1 is a slash and ~0 a tilde. An
+   element of an array has no key. */
+static bool psh_json_same(const struct psh_value *key, const char *name, size_t name_len,
+                          bool token)
 {
-    PUSHER_ASSERT(name && (key->at || key->len == 0));
-    size_t name_len = strlen(name);
-    const char *at = key->at, *end = key->at + key->len;
+    PUSHER_ASSERT(key && name);
+    if (!key->at) return false;
+    const char *at = key->at, *end = key->at + key->len, *name_end = name + name_len;
     while (at < end) {
         char piece[4];
         char *behind = piece;
         if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
         else *behind++ = *at++;
-        size_t len = (size_t)(behind - piece);
-        PUSHER_ASSERT(at && len <= sizeof piece);
-        if (len > name_len || memcmp(piece, name, len) != 0) return false;
-        name += len;
-        name_len -= len;
-    }
-    return name_len == 0;
-}
-
-/* A small nested object: what the protocol's own messages carry in `data`. */
-enum { PSH_JSON_TOKENS = 32 };
-
-struct psh_json_object {
-    const char *text;
-    int count;
-    jsmntok_t tokens[PSH_JSON_TOKENS];
-};
-
-static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
-{
-    PUSHER_ASSERT(text);
-    jsmn_parser parser;
-    object->text = text;
-    object->count = 0;
-    if (!psh_json_valid(text, len)) return false;
-    jsmn_init(&parser);
-    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
-    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
-}
-
-/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
-static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
-{
-    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
-    struct psh_value value;
-    memset(&value, 0, sizeof value);
-    size_t key_len = strlen(key);
-    int i = 1;
-    while (i + 1 < object->count) {
-        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
-        if ((size_t)(name->end - name->start) == key_len &&
-            memcmp(object->text + name->start, key, key_len) == 0) {
-            value.at = object->text + token->start;
-            value.len = (size_t)(token->end - token->start);
-            value.string = token->type == JSMN_STRING;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        for (const char *byte = piece; byte < behind; byte++) {
+            if (name == name_end) return false;
+            char want = *name++;
+            if (token && want == '~') want = *name++ == '0' ? '~' : '/';
+            if (*byte != want) return false;
         }
-        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return name == name_end;
+}
+
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    return psh_json_same(key, name, strlen(name), false);
+}
+
+/* The value of this key in what is left of the walk, the last one as in JSON.parse; raw_len 0 when
+   there is none. */
+static struct psh_value psh_json_pick(struct psh_json_walk walk, const char *name)
+{
+    struct psh_value key, value, found;
+    memset(&found, 0, sizeof found);
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, name)) found = value;
+    PUSHER_ASSERT(walk.object || found.raw_len == 0);
+    return found;
+}
+
+/* ---- for the user's payloads: pusher_json_... ---- */
+
+static pusher_json psh_json_no(pusher_json_type type)
+{
+    PUSHER_ASSERT(type <= PUSHER_JSON_BAD);
+    pusher_json none;
+    none.type = type;
+    none.raw = NULL;
+    none.raw_len = 0;
+    return none;
+}
+
+static pusher_json psh_json_value(const struct psh_value *value)
+{
+    if (value->raw_len == 0) return psh_json_no(PUSHER_JSON_NONE);
+    pusher_json json;
+    json.raw = value->raw;
+    json.raw_len = value->raw_len;
+    switch (*value->raw) {
+    case '{': json.type = PUSHER_JSON_OBJECT; break;
+    case '[': json.type = PUSHER_JSON_ARRAY; break;
+    case '"': json.type = PUSHER_JSON_STRING; break;
+    case 't':
+    case 'f': json.type = PUSHER_JSON_BOOL; break;
+    case 'n': json.type = PUSHER_JSON_NULL; break;
+    default: json.type = PUSHER_JSON_NUMBER; break;
+    }
+    return json;
+}
+
+/* The whole text as a value, without the space around it. */
+static pusher_json psh_json_whole(const char *text, size_t len)
+{
+    struct psh_value value;
+    if (!psh_json_valid(text, len)) return psh_json_no(PUSHER_JSON_BAD);
+    (void)psh_json_walk_value(psh_json_skip_space(text, text + len), text + len, &value);
+    return psh_json_value(&value);
+}
+
+/* RFC 6901: "" or "/...", and '~' only in ~0 and ~1. */
+static bool psh_json_is_path(const char *path)
+{
+    PUSHER_ASSERT(path);
+    if (*path != '\0' && *path != '/') return false;
+    for (; *path; path++)
+        if (*path == '~' && path[1] != '0' && path[1] != '1') return false;
+    return true;
+}
+
+/* "0", or digits without a leading zero. */
+static bool psh_json_index(const char *token, size_t len, size_t *index)
+{
+    *index = 0;
+    if (len == 0 || (len > 1 && *token == '0')) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!psh_json_digit((unsigned char)token[i]) || *index > (SIZE_MAX - 9) / 10) return false;
+        *index = *index * 10 + (size_t)(token[i] - '0');
+    }
+    return true;
+}
+
+/* One step of a path: the member or element that its token names. */
+static pusher_json psh_json_child(pusher_json parent, const char *token, size_t len)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, found;
+    size_t index = 0;
+    memset(&found, 0, sizeof found);
+    if (parent.raw_len == 0 || !psh_json_enter(&walk, parent.raw, parent.raw_len))
+        return psh_json_no(PUSHER_JSON_NONE);
+    if (!walk.object && !psh_json_index(token, len, &index)) return psh_json_no(PUSHER_JSON_NONE);
+    while (psh_json_next(&walk, &key, &value)) {
+        if (walk.object && psh_json_same(&key, token, len, true)) found = value;
+        if (walk.object || index-- > 0) continue;
+        found = value;
+        break;
+    }
+    return psh_json_value(&found);
+}
+
+static pusher_json psh_json_follow(pusher_json value, const char *path)
+{
+    if (!psh_json_is_path(path)) return psh_json_no(PUSHER_JSON_BAD);
+    while (*path && value.raw_len > 0) {
+        PUSHER_ASSERT(*path == '/');
+        size_t len = strcspn(path + 1, "/");
+        value = psh_json_child(value, path + 1, len);
+        path += 1 + len;
     }
     return value;
 }
 
-/* A string's text, with its escapes undone, added to the text. */
-static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+static bool psh_json_each(pusher_json container, size_t *position, struct psh_value *key,
+                          struct psh_value *value)
 {
-    char piece[PSH_JSON_SLACK];
-    const char *at = value->at, *end = value->at + value->len;
-    PUSHER_ASSERT(value->string);
-    while (at < end && !text->cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
-    }
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(*position < container.raw_len);
+    if (!psh_json_enter(&walk, container.raw, container.raw_len)) return false;
+    if (*position > 0) walk.at = container.raw + *position;
+    if (!psh_json_next(&walk, key, value)) return false;
+    *position = (size_t)(walk.at - container.raw);
+    return true;
 }
 
-/* The same of a member's value, cut to cap. False when missing or no string. */
-static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
-                              char *out, size_t cap)
+/* The inside of a string: escapes undone, terminated, cut to cap. False: cut. */
+static bool psh_json_to_text(const char *at, size_t at_len, char *out, size_t cap, size_t *len)
 {
-    PUSHER_ASSERT(cap > 0);
-    struct psh_value value = psh_json_get(object, key);
+    char nothing[1];
     struct psh_text text;
-    psh_env_text(&text, out, cap);
-    if (value.string) psh_json_copy(&value, &text);
-    return value.string;
+    if (!out) cap = 0;
+    psh_env_text(&text, cap > 0 ? out : nothing, cap > 0 ? cap : 1);
+    size_t full = psh_json_add_inside(&text, at, at_len);
+    PUSHER_ASSERT(full >= text.len);
+    if (len) *len = full;
+    return full < cap;
 }
 
-/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
-   neither, or is written with an exponent. */
-static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+/* The number digits * 10^exponent; digits does not end in 0. */
+struct psh_json_decimal {
+    uint64_t digits;    /* the first 19 at most */
+    int64_t exponent;
+    bool negative, cut; /* cut: others than zeros came behind them */
+};
+
+/* From the "e" of a number on, or from its end. */
+static int64_t psh_json_exponent(const char *at, const char *end)
 {
-    uint64_t number = 0;
-    size_t i = 0;
-    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
-    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
-        number = number * 10 + (uint64_t)(value->at[i] - '0');
-        if (number > UINT32_MAX) return fallback;
-    }
-    if (i < value->len && value->at[i] == '.') i++;
-    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
-    return i == value->len ? (uint32_t)number : fallback;
+    int64_t exponent = 0;
+    bool negative = end - at > 1 && at[1] == '-';
+    for (; at < end; at++)
+        if (psh_json_digit((unsigned char)*at) && exponent < INT64_MAX / 100)
+            exponent = exponent * 10 + (*at - '0');
+    return negative ? -exponent : exponent;
 }
 
-static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
-                                  uint32_t fallback)
+static struct psh_json_decimal psh_json_decimal_of(const char *at, size_t len)
 {
-    PUSHER_ASSERT(key);
-    struct psh_value value = psh_json_get(object, key);
-    return psh_json_uint(&value, fallback);
-}
-
-/* The inside of a JSON string; at most six times as long. */
-static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
-{
-    static const char hex[] = "0123456789abcdef";
-    PUSHER_ASSERT(bytes || len == 0);
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
-        char escape[] = "\\u0000";
-        if (byte < 0x20) {
-            escape[4] = hex[byte >> 4];
-            escape[5] = hex[byte & 15];
-            psh_env_add(text, escape);
+    PUSHER_ASSERT(at && len > 0);
+    struct psh_json_decimal out;
+    const char *end = at + len;
+    bool fraction = false;
+    memset(&out, 0, sizeof out);
+    out.negative = *at == '-';
+    for (at += out.negative; at < end && *at != 'e' && *at != 'E'; at++) {
+        bool fits = out.digits < UINT64_C(1000000000000000000);
+        if (*at == '.') {
+            fraction = true;
             continue;
         }
-        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
-        psh_env_add_bytes(text, bytes + i, 1);
+        if (fits) out.digits = out.digits * 10 + (uint64_t)(*at - '0');
+        else if (*at != '0') out.cut = true;
+        if (fits == fraction) out.exponent += fraction ? -1 : 1;
     }
+    out.exponent = out.digits ? out.exponent + psh_json_exponent(at, end) : 0;
+    while (out.digits > 0 && out.digits % 10 == 0) {
+        out.digits /= 10;
+        out.exponent++;
+    }
+    return out;
 }
 
-/* The whole JSON string. */
-static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
 {
-    PUSHER_ASSERT(text);
-    psh_env_add(text, "\"");
-    psh_json_escaped(text, bytes, len);
-    psh_env_add(text, "\"");
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    const uint64_t most = (uint64_t)INT64_MAX + decimal.negative;
+    if (decimal.cut || decimal.exponent < 0 || decimal.exponent > 18) return false;
+    uint64_t value = decimal.digits;
+    for (; decimal.exponent > 0; decimal.exponent--) {
+        if (value > most / 10) return false;
+        value *= 10;
+    }
+    if (value > most) return false;
+    PUSHER_ASSERT(value > 0 || decimal.digits == 0);
+    if (!decimal.negative) *out = (int64_t)value;
+    else *out = value ? -(int64_t)(value - 1) - 1 : 0;
+    return true;
+}
+
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+struct psh_json_binary {
+    uint64_t mantissa;
+    int exponent;
+};
+
+static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct psh_json_binary b)
+{
+    const uint64_t half = UINT32_MAX;
+    uint64_t low = (a.mantissa & half) * (b.mantissa & half);
+    uint64_t left = (a.mantissa >> 32) * (b.mantissa & half);
+    uint64_t right = (a.mantissa & half) * (b.mantissa >> 32);
+    uint64_t middle = (low >> 32) + (left & half) + (right & half);
+    struct psh_json_binary product;
+    product.mantissa = (a.mantissa >> 32) * (b.mantissa >> 32) + (left >> 32) + (right >> 32) +
+                       (middle >> 32);
+    product.exponent = a.exponent + b.exponent + 64;
+    low = middle << 32 | (low & half);
+    if (!(product.mantissa >> 63)) {
+        product.mantissa = product.mantissa << 1 | low >> 63;
+        product.exponent--;
+        low <<= 1;
+    }
+    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    PUSHER_ASSERT(product.mantissa >> 63);
+    return product;
+}
+
+/* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
+static double psh_json_round(struct psh_json_binary from)
+{
+    PUSHER_ASSERT(from.mantissa >> 63);
+    int drop = from.exponent + 63 < -1022 ? 11 - 1022 - 63 - from.exponent : 11; /* subnormal */
+    if (drop > 63) return 0;
+    uint64_t kept = from.mantissa >> drop, rest = from.mantissa << (64 - drop);
+    if (rest > UINT64_C(1) << 63 || (rest == UINT64_C(1) << 63 && (kept & 1))) kept++;
+    double value = (double)kept;
+    int exponent = from.exponent + drop;
+    for (; exponent >= 32; exponent -= 32) value *= 4294967296.0;
+    for (; exponent <= -32; exponent += 32) value /= 4294967296.0;
+    if (exponent < 0) return value / (double)(UINT64_C(1) << -exponent);
+    return value * (double)(UINT64_C(1) << exponent);
+}
+
+/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
+   its 64 bits, all together by less than a fifth of a double's last place. */
+static double psh_json_power(uint64_t digits, int exponent)
+{
+    PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
+    struct psh_json_binary value = {digits, 0};
+    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
+    if (exponent < 0) {
+        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
+        power.exponent = -67;
+        exponent = -exponent;
+    }
+    for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1) value = psh_json_times(value, power);
+        power = psh_json_times(power, power);
+    }
+    return psh_json_round(value);
+}
+
+static double psh_json_to_double(const char *at, size_t len)
+{
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
+    double value = (double)decimal.digits;
+    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
+        if (places > 512) places = 512;
+        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
+    } else { /* both are exact, so that one step rounds once */
+        double power = 1;
+        for (; places > 0; places--) power *= 10;
+        value = decimal.exponent < 0 ? value / power : value * power;
+    }
+    return decimal.negative ? -value : value;
 }
 
 // >>table
@@ -2684,310 +3076,340 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
-   by the hash of their ids. */
+/* The members of a presence channel: an array without gaps, and flat open addressing to find one
+   by its id. Ids come from strangers, so the hash is keyed. */
 
+enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* a known id with another info, which has taken the place of the old one */
+    PSH_MEMBER_SAME,    /* a known id, and nothing new */
+    PSH_MEMBER_FULL,
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* not what the protocol says */
+};
+
+/* One allocation; the id and the info (JSON text, "" = none given) stand behind it, terminated. */
 struct psh_member {
-    uint32_t hash, id_len, info_len;
-    char text[1]; /* id NUL info NUL */
+    uint32_t hash;
+    uint32_t id_len, info_len;
 };
 
 struct psh_members {
     const struct psh_env *env;
     uint64_t key[2];
-    struct psh_member **items;
-    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
-    uint32_t count, cap, mask, max;
+    struct psh_member **items; /* and the buckets behind them, in one allocation */
+    uint32_t *buckets;         /* index + 1; 0 = empty */
+    uint32_t mask;             /* number of buckets - 1 */
+    uint32_t count, cap, max;
 };
 
-enum psh_member_result {
-    PSH_MEMBER_ADDED = 0,
-    PSH_MEMBER_CHANGED, /* was there; has another info now */
-    PSH_MEMBER_SAME,
-    PSH_MEMBER_FULL,    /* max is reached */
-    PSH_MEMBER_MEMORY,
-    PSH_MEMBER_BAD      /* the text is not what it should be */
-};
-
-enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
-
-static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+static void psh_member_init(struct psh_members *members, const struct psh_env *env,
                             const uint64_t key[2], uint32_t max)
 {
-    PUSHER_ASSERT(m && max > 0);
-    memset(m, 0, sizeof *m);
-    m->env = env;
-    m->key[0] = key[0];
-    m->key[1] = key[1];
-    m->max = max;
+    PUSHER_ASSERT(members && env && max > 0);
+    memset(members, 0, sizeof *members);
+    members->env = env;
+    members->key[0] = key[0];
+    members->key[1] = key[1];
+    members->max = max;
 }
 
-static void psh_member_free(struct psh_members *m)
+/* The list is empty afterwards, and may be filled again. */
+static void psh_member_free(struct psh_members *members)
 {
-    PUSHER_ASSERT(m->count <= m->cap);
-    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = NULL;
-    m->buckets = NULL;
-    m->count = m->cap = m->mask = 0;
+    PUSHER_ASSERT(members->count <= members->cap);
+    for (uint32_t i = 0; i < members->count; i++) psh_env_free(members->env, members->items[i]);
+    psh_env_free(members->env, members->items);
+    members->items = NULL;
+    members->buckets = NULL;
+    members->mask = members->count = members->cap = 0;
 }
 
-static const char *psh_member_id(const struct psh_member *member)
-{
-    PUSHER_ASSERT(member->text[member->id_len] == '\0');
-    return member->text;
-}
-
-/* JSON, or "". */
-static const char *psh_member_info(const struct psh_member *member)
+static char *psh_member_id(struct psh_member *member)
 {
     PUSHER_ASSERT(member);
-    return member->text + member->id_len + 1;
+    return (char *)(member + 1);
 }
 
-static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+static char *psh_member_info(struct psh_member *member)
 {
-    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return psh_member_id(member) + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *members, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(members->key, id, len);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-/* The bucket of this id, or the empty one where it would stand. */
-static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
-                                  size_t len)
+/* The bucket that holds this (index + 1, or 0 for the first empty one). It must be there. */
+static uint32_t psh_member_bucket(const struct psh_members *members, uint32_t hash, uint32_t holds)
 {
-    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
-    uint32_t i = hash & m->mask;
-    for (; m->buckets[i]; i = (i + 1) & m->mask) {
-        const struct psh_member *member = m->items[m->buckets[i] - 1];
-        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
-            break;
+    PUSHER_ASSERT(members->buckets && holds <= members->count);
+    uint32_t i = hash & members->mask;
+    while (members->buckets[i] != holds) {
+        PUSHER_ASSERT(members->buckets[i] != 0);
+        i = (i + 1) & members->mask;
     }
     return i;
 }
 
-/* The index of this id, or PSH_NONE. */
-static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+static uint32_t psh_member_look_up(const struct psh_members *members, uint32_t hash,
+                                   const char *id, size_t len)
 {
-    PUSHER_ASSERT(id || len == 0);
-    if (m->count == 0) return PSH_NONE;
-    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
-    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+    if (members->count == 0) return PSH_NONE;
+    for (uint32_t i = hash & members->mask; members->buckets[i]; i = (i + 1) & members->mask) {
+        struct psh_member *member = members->items[members->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len &&
+            memcmp(psh_member_id(member), id, len) == 0)
+            return members->buckets[i] - 1;
+    }
+    return PSH_NONE;
 }
 
-/* Room for one more; the index is at most half full. */
-static bool psh_member_grow(struct psh_members *m)
+/* The member's index, or PSH_NONE. An index holds until the next take. */
+static uint32_t psh_member_find(const struct psh_members *members, const char *id, size_t len)
 {
-    if (m->count < m->cap) return true;
-    if (m->cap > UINT32_MAX / 8) return false;
-    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    PUSHER_ASSERT(id || len == 0);
+    return psh_member_look_up(members, psh_member_hash(members, id, len), id, len);
+}
+
+/* Room for one more. At most three quarters full, so that a probe is short and always ends. */
+static bool psh_member_grow(struct psh_members *members)
+{
+    if (members->count < members->cap) return true;
+    if (members->mask > UINT32_MAX / 4) return false;
+    uint32_t size = members->buckets ? (members->mask + 1) * 2 : 8, cap = size / 4 * 3;
+    size_t unit = sizeof *members->items + sizeof *members->buckets;
+    if (size > SIZE_MAX / unit) return false;
     struct psh_member **items =
-        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
-    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
-    if (!items || !buckets) {
-        psh_env_free(m->env, items);
-        psh_env_free(m->env, buckets);
-        return false;
-    }
-    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
-    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
-    for (uint32_t i = 0; i < m->count; i++) {
-        uint32_t at = items[i]->hash & mask;
-        while (buckets[at]) at = (at + 1) & mask;
-        buckets[at] = i + 1;
-    }
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = items;
-    m->buckets = buckets;
-    m->cap = cap;
-    m->mask = mask;
+        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof *items + size * sizeof size);
+    if (!items) return false;
+    if (members->count) memcpy(items, members->items, members->count * sizeof *items);
+    psh_env_free(members->env, members->items);
+    members->items = items;
+    members->buckets = (uint32_t *)(void *)(items + cap);
+    memset(members->buckets, 0, size * sizeof *members->buckets);
+    members->mask = size - 1;
+    members->cap = cap;
+    for (uint32_t i = 0; i < members->count; i++)
+        members->buckets[psh_member_bucket(members, items[i]->hash, 0)] = i + 1;
     return true;
 }
 
-static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
-                                          size_t id_len, const char *info, size_t info_len)
+static struct psh_member *psh_member_make(const struct psh_env *env, const char *id, size_t id_len,
+                                          const char *info, size_t info_len)
 {
-    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_MAX_ID && info_len <= UINT32_MAX - 1024);
     struct psh_member *member =
-        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+        (struct psh_member *)psh_env_alloc(env, sizeof *member + id_len + info_len + 2);
     if (!member) return NULL;
-    member->hash = psh_member_hash(m, id, id_len);
+    memset(member, 0, sizeof *member);
     member->id_len = (uint32_t)id_len;
     member->info_len = (uint32_t)info_len;
-    memcpy(member->text, id, id_len);
-    member->text[id_len] = '\0';
-    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
-    member->text[id_len + 1 + info_len] = '\0';
+    if (id_len) memcpy(psh_member_id(member), id, id_len);
+    psh_member_id(member)[id_len] = '\0';
+    if (info_len) memcpy(psh_member_info(member), info, info_len);
+    psh_member_info(member)[info_len] = '\0';
     return member;
 }
 
-static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
-                                             const char *info, size_t info_len)
+/* Gives the member at index another info. */
+static enum psh_member_result psh_member_change(struct psh_members *members, uint32_t index,
+                                                const char *info, size_t info_len)
 {
-    uint32_t at = psh_member_find(m, id, id_len);
-    PUSHER_ASSERT(m->count <= m->max);
-    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
-        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+    struct psh_member *old = members->items[index];
+    if (!info) return PSH_MEMBER_SAME;
+    if (old->info_len == info_len && memcmp(psh_member_info(old), info, info_len) == 0)
         return PSH_MEMBER_SAME;
-    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
-    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
-    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
-        psh_env_free(m->env, member);
-        return PSH_MEMBER_MEMORY;
-    }
-    if (at != PSH_NONE) {
-        psh_env_free(m->env, m->items[at]);
-        m->items[at] = member;
-        return PSH_MEMBER_CHANGED;
-    }
-    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
-    m->items[m->count++] = member;
-    m->buckets[bucket] = m->count;
+    struct psh_member *member =
+        psh_member_make(members->env, psh_member_id(old), old->id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = old->hash;
+    members->items[index] = member;
+    psh_env_free(members->env, old);
+    return PSH_MEMBER_CHANGED;
+}
+
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
+   BAD: the id is too long. */
+static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
+                                             size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
+    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
+    uint32_t hash = psh_member_hash(members, id, id_len);
+    uint32_t index = psh_member_look_up(members, hash, id, id_len);
+    if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
+    if (members->count >= members->max) return PSH_MEMBER_FULL;
+    if (!psh_member_grow(members)) return PSH_MEMBER_MEMORY;
+    struct psh_member *member = psh_member_make(members->env, id, id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = hash;
+    uint32_t bucket = psh_member_bucket(members, hash, 0);
+    members->items[members->count++] = member;
+    members->buckets[bucket] = members->count;
     return PSH_MEMBER_ADDED;
 }
 
-static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+/* Empties a bucket; those behind it move up where that brings them nearer to their home. */
+static void psh_member_empty(struct psh_members *members, uint32_t hole)
 {
-    PUSHER_ASSERT(m->buckets[hole]);
-    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
-        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
-        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
-        m->buckets[hole] = m->buckets[i];
+    uint32_t mask = members->mask;
+    for (uint32_t i = (hole + 1) & mask; members->buckets[i]; i = (i + 1) & mask) {
+        uint32_t home = members->items[members->buckets[i] - 1]->hash & mask;
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        members->buckets[hole] = members->buckets[i];
         hole = i;
     }
-    m->buckets[hole] = 0;
+    members->buckets[hole] = 0;
 }
 
-/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
-static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+/* Takes a member out of the list and hands it over, to be freed with psh_env_free(): who has gone
+   can still be shown. The last member moves to its index. */
+static struct psh_member *psh_member_take(struct psh_members *members, uint32_t index)
 {
-    PUSHER_ASSERT(index < m->count);
-    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
-    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
-    if (member != last)
-        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
-    m->items[index] = last;
-    m->count--;
-    return member;
-}
-
-/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
-static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
-                             size_t *len)
-{
-    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
-    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
-    struct psh_text text;
-    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
-    if (value->string) psh_json_copy(value, &text);
-    else psh_env_add_bytes(&text, value->at, value->len);
-    *len = text.len;
-    return text.len > 0 && !text.cut && strlen(id) == text.len;
-}
-
-/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
-static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
-                            size_t *id_len, struct psh_value *info)
-{
-    struct psh_json_walk walk;
-    struct psh_value key, value, user;
-    memset(&user, 0, sizeof user);
-    memset(info, 0, sizeof *info);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "user_id")) user = value;
-        if (psh_json_key_is(&key, "user_info")) *info = value;
+    PUSHER_ASSERT(index < members->count);
+    struct psh_member *taken = members->items[index];
+    uint32_t last = members->count - 1;
+    psh_member_empty(members, psh_member_bucket(members, taken->hash, index + 1));
+    if (index != last) {
+        struct psh_member *moved = members->items[last];
+        members->buckets[psh_member_bucket(members, moved->hash, last + 1)] = index + 1;
+        members->items[index] = moved;
     }
-    return psh_member_id_of(&user, id, id_len);
+    members->count = last;
+    return taken;
 }
 
-/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
-   (PHP writes such an object as an array). */
-struct psh_member_source {
+/* The text of an id, which some servers send as a number. False: it is no id. */
+static bool psh_member_id_text(const struct psh_value *id, struct psh_text *out)
+{
+    PUSHER_ASSERT(out->len == 0);
+    if (id->raw_len == 0) return false;
+    if (!id->string && *id->at != '-' && !psh_json_digit((unsigned char)*id->at)) return false;
+    if (id->string) (void)psh_json_add_inside(out, id->at, id->len);
+    else psh_env_add_bytes(out, id->at, id->len);
+    return !out->cut;
+}
+
+/* Reads the data of member_added and member_removed: {"user_id":..,"user_info":..}. The id is
+   terminated; cap is at most PSH_MEMBER_MAX_ID + 1. info->raw is JSON text; raw_len 0: none. */
+static bool psh_member_read(const char *json, size_t len, char *id, size_t cap, size_t *id_len,
+                            struct psh_value *info)
+{
+    PUSHER_ASSERT(cap <= PSH_MEMBER_MAX_ID + 1);
+    struct psh_json_walk walk;
+    struct psh_text text;
+    psh_env_text(&text, id, cap);
+    memset(info, 0, sizeof *info);
+    *id_len = 0;
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value user_id = psh_json_pick(walk, "user_id");
+    *info = psh_json_pick(walk, "user_info");
+    bool good = psh_member_id_text(&user_id, &text);
+    *id_len = text.len;
+    return good;
+}
+
+struct psh_member_lists {
     struct psh_value ids, hash;
 };
 
-static bool psh_member_find_source(const char *json, size_t len,
-                                   struct psh_member_source *source)
+static bool psh_member_container(const struct psh_value *value)
+{
+    return value->raw_len > 0 && (*value->raw == '{' || *value->raw == '[');
+}
+
+/* {"presence":{"ids":[..],"hash":{..}}}, of which one of the two may be missing. */
+static bool psh_member_lists_of(const char *json, size_t len, struct psh_member_lists *lists)
 {
     struct psh_json_walk walk;
-    struct psh_value key, value, presence;
-    memset(source, 0, sizeof *source);
-    memset(&presence, 0, sizeof presence);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value))
-        if (psh_json_key_is(&key, "presence")) presence = value;
-    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
-        !walk.object)
-        return false;
+    struct psh_value key, value;
+    memset(lists, 0, sizeof *lists);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value presence = psh_json_pick(walk, "presence");
+    if (!psh_member_container(&presence)) return false;
+    (void)psh_json_enter(&walk, presence.raw, presence.raw_len);
     while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "ids")) source->ids = value;
-        if (psh_json_key_is(&key, "hash")) source->hash = value;
+        if (psh_json_key_is(&key, "ids")) lists->ids = value;
+        if (psh_json_key_is(&key, "hash")) lists->hash = value;
     }
-    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+    return psh_member_container(&lists->ids) || psh_member_container(&lists->hash);
 }
 
-/* Adds one, unless its id cannot be one. A null says nothing about a member. */
-static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
-                                             const struct psh_value *info)
+/* One member of a snapshot. What is no id is left out. False: no memory. */
+static bool psh_member_fill_one(struct psh_members *members, const struct psh_value *id,
+                                const struct psh_value *info, bool *full)
 {
-    char id[PSH_MEMBER_ID + 1];
-    size_t len = 0;
-    bool known = info->raw_len > 0 && *info->raw != 'n';
-    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
-    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
-    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+    char buffer[PSH_MEMBER_MAX_ID + 1];
+    struct psh_text text;
+    psh_env_text(&text, buffer, sizeof buffer);
+    if (!psh_member_id_text(id, &text)) return true;
+    enum psh_member_result result = psh_member_put(members, text.at, text.len, info->raw,
+                                                   info->raw_len);
+    if (result == PSH_MEMBER_FULL) *full = true;
+    return result != PSH_MEMBER_MEMORY;
 }
 
-/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
-static enum psh_member_result psh_member_add_all(struct psh_members *m,
-                                                 const struct psh_value *from,
-                                                 const struct psh_value *infos)
+/* hash as an object of id and info; or as the list that PHP makes of the keys 0, 1, 2 ...: its
+   infos belong to the ids in their order, and without ids to their own numbers. */
+static bool psh_member_fill_hash(struct psh_members *members, const struct psh_member_lists *lists,
+                                 bool *full)
 {
-    struct psh_json_walk walk, info_walk;
-    struct psh_value key, value, none, unused;
-    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    struct psh_json_walk walk, ids;
+    struct psh_value key, id, info;
+    if (!psh_member_container(&lists->hash)) return true;
+    (void)psh_json_enter(&walk, lists->hash.raw, lists->hash.raw_len);
+    bool named = psh_member_container(&lists->ids);
+    if (named) (void)psh_json_enter(&ids, lists->ids.raw, lists->ids.raw_len);
+    for (uint32_t i = 0; psh_json_next(&walk, &id, &info); i++) {
+        char digits[24];
+        struct psh_text number;
+        psh_env_text(&number, digits, sizeof digits);
+        if (!walk.object && !named) {
+            psh_env_add_uint(&number, i);
+            id.at = id.raw = digits;
+            id.len = id.raw_len = number.len;
+        } else if (!walk.object && !psh_json_next(&ids, &key, &id)) {
+            return true;
+        }
+        if (!psh_member_fill_one(members, &id, &info, full)) return false;
+    }
+    return true;
+}
+
+/* Those of ids that hash did not have, too. */
+static bool psh_member_fill_ids(struct psh_members *members, const struct psh_value *ids,
+                                bool *full)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, id, none;
     memset(&none, 0, sizeof none);
-    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
-    bool object = walk.object;
-    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
-    while (psh_json_next(&walk, &key, &value)) {
-        struct psh_value info = none;
-        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
-        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
-                                               : psh_member_add(m, &value, &info);
-        if (result == PSH_MEMBER_MEMORY) return result;
-        if (result == PSH_MEMBER_FULL) worst = result;
-    }
-    return worst;
+    if (!psh_member_container(ids)) return true;
+    (void)psh_json_enter(&walk, ids->raw, ids->raw_len);
+    while (psh_json_next(&walk, &key, &id))
+        if (!psh_member_fill_one(members, &id, &none, full)) return false;
+    return true;
 }
 
-/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
-   it), MEMORY or BAD (then it is empty). */
-static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+/* Fills an empty list from the data of subscription_succeeded. ADDED: done; FULL: done, but there
+   are more than max. MEMORY and BAD leave the list empty. */
+static enum psh_member_result psh_member_snapshot(struct psh_members *members, const char *json,
                                                   size_t len)
 {
-    struct psh_member_source source;
-    struct psh_json_walk walk;
-    PUSHER_ASSERT(m->count == 0);
-    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
-    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
-    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
-    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
-        return PSH_MEMBER_BAD;
-    /* Infos first, for an object has the ids, too; then those that have no info. */
-    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
-    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
-    if (a != PSH_MEMBER_MEMORY)
-        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
-    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
-        psh_member_free(m);
+    PUSHER_ASSERT(members->count == 0);
+    struct psh_member_lists lists;
+    bool full = false;
+    if (!psh_member_lists_of(json, len, &lists)) return PSH_MEMBER_BAD;
+    if (!psh_member_fill_hash(members, &lists, &full) ||
+        !psh_member_fill_ids(members, &lists.ids, &full)) {
+        psh_member_free(members);
         return PSH_MEMBER_MEMORY;
     }
-    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+    return full ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
 }
 
 // >>http
@@ -3827,6 +4249,13 @@ static size_t psh_ws_room(struct psh_ws *ws)
     return ws->out_cap - ws->out_len;
 }
 
+/* Will a text of this length fit into the output when that is empty? */
+static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
+{
+    PUSHER_ASSERT(ws->out_cap > (size_t)PSH_WS_RESERVE + (size_t)PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - (size_t)PSH_WS_RESERVE - (size_t)PSH_WS_FRAME_HEAD;
+}
+
 /* One whole masked frame into the output, or nothing at all. */
 static bool psh_ws_stage(struct psh_ws *ws, uint8_t opcode, const void *payload, size_t len,
                          size_t reserve)
@@ -4280,24 +4709,20 @@ static void psh_proto_error(const struct psh_value *data, struct psh_server_erro
 static bool psh_proto_pick(const char *text, size_t len, const char *name, struct psh_value *value)
 {
     struct psh_json_walk walk;
-    struct psh_value key, item;
-    bool found = false;
+    PUSHER_ASSERT(text && name);
     if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
         return false;
-    while (psh_json_next(&walk, &key, &item)) {
-        if (!psh_json_key_is(&key, name)) continue;
-        *value = item;
-        found = true;
-    }
-    return found;
+    *value = psh_json_pick(walk, name);
+    return value->raw_len > 0;
 }
 
 enum { PSH_USER_ID = 256 };
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
-   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+   channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was
+   not enough *memory. */
 static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
-                            const char *name, char id[PSH_USER_ID])
+                            const char *name, char id[PSH_USER_ID], bool *memory)
 {
     struct psh_value value;
     struct psh_text out;
@@ -4305,6 +4730,7 @@ static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *s
     size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
     bool found = copy && psh_proto_pick(copy, len, name, &value) &&
                  (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    *memory = !copy;
     psh_env_text(&out, id, PSH_USER_ID);
     if (found) {
         char *text = copy + (value.at - copy);
@@ -4522,7 +4948,10 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
     const char *at = strstr(message, socket_id);
     if (!at || at[strlen(socket_id)] != ':') return NULL;
     at += strlen(socket_id) + 1;
-    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) ++*len;
+    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
+        if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
+        ++*len;
+    }
     return *len > 0 ? at : NULL;
 }
 
@@ -5463,7 +5892,7 @@ static const char *psh_tls_alert(unsigned char alert)
     case 49: return "access_denied";
     case 50: return "decode_error";
     case 51: return "decrypt_error";
-    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 70: return "protocol_version: it and this mbedTLS have none in common, from TLS 1.2 on";
     case 71: return "insufficient_security";
     case 80: return "internal_error";
     case 90: return "user_canceled";
@@ -6048,6 +6477,7 @@ struct psh_ask {
     uint32_t batch;        /* serial of the first question in the same call */
     uint32_t asked_at;     /* low bits of the client's time */
     uint32_t attempt;      /* questions in a row without a yes */
+    uint32_t wait_ms;      /* until the next one at least, as the endpoint has said */
     int status;            /* of a refusal */
     unsigned char verdict; /* enum psh_verdict */
     unsigned char reason;  /* enum pusher_auth_reason, of the next question */
@@ -6161,8 +6591,9 @@ static const char *psh_auth_bad_user(const pusher_auth_options *o)
 {
     struct psh_value value;
     const char *text = o->channel_data;
-    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
-        return "options.auth.channel_data must be a JSON object with a user_id";
+    if (text && (!psh_proto_pick(text, strlen(text), "user_id", &value) || value.len == 0 ||
+                 (!value.string && !psh_json_digit((unsigned char)value.at[value.len - 1]))))
+        return "options.auth.channel_data must be a JSON object with a user_id, text or number";
     text = o->signin_data;
     if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
         return "options.auth.signin_data must be a JSON object with an id that is a string";
@@ -6590,8 +7021,8 @@ struct psh_more {
 
 /* Lists of channels by what they wait for; the first three until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
-                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
-                PSH_WORK_FREE, PSH_WORKS };
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
+                PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -6858,6 +7289,16 @@ static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum 
         psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
 }
 
+/* If the channel is taken again, it begins without what it had when it was given up. */
+static void psh_client_renew(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_env_free(&client->env, more->fields);
+    more->fields = NULL;
+    more->count = 0;
+    if (more->members) psh_member_free(more->members);
+}
+
 /* What a move means for the channel's proof and key. */
 static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
                             enum psh_sub state)
@@ -6866,13 +7307,17 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
     struct psh_more *more = psh_client_more(client, index);
     if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
     if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
     if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST && more->ask.reason != PUSHER_AUTH_FIRST)
+        more->ask.reason = PUSHER_AUTH_RECONNECT;
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
         state == PSH_SUB_GONE)
         psh_client_forget(client, more);
+    if (state == PSH_SUB_CANCELLED) psh_client_renew(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -6912,6 +7357,7 @@ static void psh_client_post_close(pusher_client *client)
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
     auth->reused = false;
+    psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
 static void psh_client_sign_out(pusher_client *client)
@@ -7013,7 +7459,10 @@ static pusher_event psh_client_event(const pusher_client *client, uint32_t index
     event.data_was_string = data->string;
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
-    event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
+    bool presence = index != PSH_NONE &&
+                    psh_proto_is_presence((pusher_kind)psh_client_at(client, index)->entry.kind);
+    bool sender = presence && user->len > 0 && (user->string || *user->at != 'n');
+    event.user_id = sender ? user->at : NULL;
     event.member = NULL;
     event.from_cache = false;
     event.outage_ms = 0;
@@ -7081,17 +7530,20 @@ static const char *psh_client_called(const pusher_client *client, uint32_t index
 static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
                                    const char *type, int status, const char *why)
 {
-    char json[320];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[400], brief[160];
+    struct psh_text data, error, *say = psh_client_say(client);
     PUSHER_ASSERT(type && why);
+    psh_env_text(&error, brief, sizeof brief);
+    psh_env_add_foreign(&error, why, strlen(why));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"type\":\"");
     psh_env_add(&data, type);
     psh_env_add(&data, "\",\"error\":");
-    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    psh_json_quote(&data, brief, error.len);
     if (status > 0) psh_env_add(&data, ",\"status\":");
     if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
     psh_env_add(&data, "}");
+    PUSHER_ASSERT(!data.cut);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": ");
     psh_env_add_foreign(say, why, strlen(why));
@@ -7272,8 +7724,9 @@ static enum psh_urge psh_client_urge(uint32_t code)
 
 static void psh_client_say_code(struct psh_text *say, uint32_t code, const char *reason)
 {
-    psh_env_add_uint(say, code);
-    if (*reason) psh_env_add(say, " ");
+    if (code) psh_env_add_uint(say, code);
+    if (code && *reason) psh_env_add(say, " ");
+    if (!code && !*reason) psh_env_add(say, "no reason given");
     psh_env_add_foreign(say, reason, strlen(reason));
 #if defined(PUSHER_TLS)
     if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
@@ -7332,6 +7785,14 @@ static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_
     return true;
 }
 
+/* Room for a subscription's message; proof and fields may be NULL. */
+static size_t psh_client_size(const struct psh_entry *entry, const char *proof, const char *fields)
+{
+    PUSHER_ASSERT(entry->name);
+    return PSH_PROTO_FRAME + entry->name_len + (proof ? strlen(proof) : 0) +
+           (fields ? strlen(fields) : 0);
+}
+
 /* The message that the entry's state asks for, in `place` if it is large enough. False: no
    memory. */
 static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
@@ -7340,11 +7801,9 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     const struct psh_more *more = psh_client_more(client, index);
     const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
-    size_t len = PSH_PROTO_FRAME + entry->name_len;
     PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
     if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
-    if (proof) len += strlen(proof);
-    if (fields) len += strlen(fields);
+    size_t len = psh_client_size(entry, proof, fields);
     if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
     else if (!psh_client_draft(client, text, len)) return false;
     if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
@@ -7360,7 +7819,8 @@ static void psh_client_no_memory(pusher_client *client, const char *what)
     psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
 }
 
-/* The channel on which the server sends to the signed-in user needs no authorization. */
+/* The channel on which the server sends to the signed-in user needs no authorization. False: there
+   is no room for it now. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
     struct psh_text text;
@@ -7371,7 +7831,11 @@ static bool psh_client_subscribe_user(pusher_client *client)
     }
     psh_proto_subscribe_user(&text, client->user_id);
     PUSHER_ASSERT(!text.cut);
-    return psh_client_stage(client, text.at, text.len);
+    if (psh_ws_fits(&client->ws, text.len)) return psh_client_stage(client, text.at, text.len);
+    psh_env_add(psh_client_say(client), "the user's own channel does not fit into "
+                                        "options.max_output_bytes: no events for the user");
+    psh_client_report(client, PUSHER_ERR_TOO_BIG, 0, PSH_NONE);
+    return true;
 }
 
 /* When the next client event may go: the window of a second slides. */
@@ -7484,6 +7948,13 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
     return true;
 }
 
+static bool psh_client_owes(const pusher_client *client)
+{
+    size_t len;
+    (void)psh_ws_output(&client->ws, &len);
+    return len > 0;
+}
+
 static bool psh_client_has_stream(const pusher_client *client)
 {
     return client->stream && client->phase >= PSH_UPGRADING && client->phase <= PSH_LEAVING;
@@ -7512,7 +7983,8 @@ static void psh_client_output(pusher_client *client)
 
 /* -- input -- */
 
-/* The server's no to a subscription; an error that names no channel is told as the channel's. */
+/* The server's no to a subscription or to the sign-in; an error that names no channel is told as
+   the channel's. */
 static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
@@ -7521,6 +7993,12 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     struct psh_text *say = psh_client_say(client);
     struct psh_envelope told = *envelope;
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
+    if (psh_client_is_user(client, index)) {
+        client->answered = true; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_SERVER, "AuthError", (int)error->code,
+                               error->message);
+        return;
+    }
     told.channel.at = psh_client_at(client, index)->entry.name;
     told.channel.string = true;
     psh_env_add(say, told.channel.at);
@@ -7530,10 +8008,11 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
-/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+/* The only one, sign-in or channel other than public, that waits for its answer; or PSH_NONE. */
 static uint32_t psh_client_only_suspect(const pusher_client *client)
 {
-    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    uint32_t found = client->work[PSH_WORK_SIGNIN].first ? client->user : PSH_NONE;
+    uint32_t id = client->work[PSH_WORK_WAIT].first;
     for (int looked = 0; id; looked++) {
         const struct psh_channel *channel = psh_client_at(client, id - 1);
         if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
@@ -7640,7 +8119,7 @@ static void psh_client_full(pusher_client *client, uint32_t index)
                               ": more members than options.max_members; the rest is not listed");
 }
 
-static pusher_member psh_client_member(const struct psh_member *from)
+static pusher_member psh_client_member(struct psh_member *from)
 {
     pusher_member member = {NULL, NULL, 0};
     if (!from) return member;
@@ -7652,7 +8131,7 @@ static pusher_member psh_client_member(const struct psh_member *from)
 
 /* Tells of a member who came or went; data: as the server would have said it, or made here. */
 static void psh_client_tell_member(pusher_client *client, uint32_t index, enum psh_kind kind,
-                                   const struct psh_member *who, const struct psh_envelope *said)
+                                   struct psh_member *who, const struct psh_envelope *said)
 {
     struct psh_envelope envelope = *said;
     pusher_member member = psh_client_member(who);
@@ -7672,7 +8151,7 @@ static void psh_client_tell_difference(pusher_client *client, uint32_t index, en
     envelope.channel.at = psh_client_at(client, index)->entry.name;
     envelope.channel.string = true;
     for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
-        const struct psh_member *who = these->items[i];
+        struct psh_member *who = these->items[i];
         const char *id = psh_member_id(who);
         if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
         psh_client_tell_member(client, index, kind, who, &envelope);
@@ -7750,10 +8229,11 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     struct psh_value info;
     char id[PSH_USER_ID];
     size_t len = 0;
-    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
-    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    if (!more || !psh_proto_is_presence((pusher_kind)entry->kind)) return;
+    if (entry->state != PSH_SUB_LIVE) return; /* the list that comes with the yes is newer */
     if (data->raw_len == 0 ||
-        !psh_member_read(data->at, data->len, id, &len, &info)) {
+        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
                                   kind == PSH_KIND_JOINED
                                       ? ": a member_added that cannot be read was ignored"
@@ -7810,14 +8290,20 @@ static unsigned char *psh_client_unwrap(pusher_client *client,
     return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
 }
 
+static bool psh_client_utf8(const char *text, size_t len)
+{
+    struct psh_codec_utf8_state utf8;
+    PUSHER_ASSERT(text);
+    memset(&utf8, 0, sizeof utf8);
+    return psh_codec_utf8(&utf8, text, len) && !utf8.need;
+}
+
 /* Decrypts the event's data where it stands. */
 static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
                                            struct psh_value *data)
 {
     struct psh_json_object object;
-    struct psh_codec_utf8_state utf8;
     size_t len = 0, nonce_len = 0;
-    memset(&utf8, 0, sizeof utf8);
     if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
         !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
         return PSH_OPEN_SHAPE;
@@ -7832,16 +8318,19 @@ static enum psh_opened psh_client_open_box(pusher_client *client, const struct p
     data->len = len - PSH_BOX_TAG;
     box[len] = '\0'; /* base64 was longer */
     data->string = true;
-    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+    return psh_client_utf8(data->at, data->len) ? PSH_OPENED : PSH_OPEN_TEXT;
 }
 
 static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
                                    const struct psh_envelope *envelope, const char *reason)
 {
-    char json[512];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[512], brief[64];
+    struct psh_text data, name, *say = psh_client_say(client);
     const char *event = envelope->event.at;
     client->stats.dropped_decrypt++;
+    psh_client_at(client, index)->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    psh_env_text(&name, brief, sizeof brief);
+    psh_env_add_foreign(&name, event, strlen(event));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"event\":");
     psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
@@ -7850,7 +8339,7 @@ static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
     psh_env_add(&data, "}");
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": the event ");
-    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, brief);
     psh_env_add(say, " cannot be decrypted: ");
     psh_env_add(say, reason);
     psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
@@ -7916,9 +8405,12 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     const struct psh_value *data = &envelope->data;
     if (client->user == PSH_NONE) return;
     char *copy = NULL;
+    bool memory = false;
     if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
-        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id, &memory)) {
         copy = psh_env_copy(&client->env, id, strlen(id));
+        memory = !copy;
+    }
     if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
         psh_env_free(&client->env, copy);
         return;
@@ -7927,8 +8419,10 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     client->user_id = copy;
     client->answered = true; /* presence channels may have waited for it */
     if (!copy) {
-        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
-                               "the server's answer names no user");
+        psh_client_tell_failed(client, client->user, memory ? PUSHER_ERR_MEMORY : PUSHER_ERR_PARSE,
+                               "AuthError", 0,
+                               memory ? "no memory for the user's id"
+                                      : "the server's answer names no user");
         return;
     }
     client->user_owed = true;
@@ -8115,11 +8609,10 @@ static void psh_client_on_close(pusher_client *client)
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame, before the stream is given up. */
-    if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
-        client->phase > PSH_ONLINE)
-        return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), false);
+    /* Our answer to its close frame goes first, now or in the next polls. */
+    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
+                    psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8249,6 +8742,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
+        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -8323,7 +8817,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
 {
     char id[PSH_USER_ID];
     if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
-    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+    if (!channel_data->string ||
+        !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
     *memory = !psh_client_set_me(client, more, id);
     return NULL;
@@ -8376,6 +8871,15 @@ static const char *psh_client_take(pusher_client *client, uint32_t index, const 
     return wrong;
 }
 
+/* Would the subscription, with the proof that is there now, be too long ever to be sent? */
+static bool psh_client_too_big(const pusher_client *client, uint32_t index)
+{
+    const struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.text);
+    return !psh_ws_fits(&client->ws, psh_client_size(&psh_client_at(client, index)->entry,
+                                                     more->ask.text, more->fields));
+}
+
 static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
                                           size_t len)
 {
@@ -8393,6 +8897,10 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
         wrong = "no memory for the answer";
         result = PUSHER_ERR_MEMORY;
     }
+    if (!wrong && psh_client_too_big(client, index)) {
+        wrong = "the proof does not fit into options.max_output_bytes";
+        result = PUSHER_ERR_TOO_BIG;
+    }
     if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
     else psh_client_answer(client, index);
     return result;
@@ -8400,13 +8908,23 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
 
 /* -- the endpoint -- */
 
+/* Has the stream that rested ended, or does something stand on it that nobody has asked for ("408
+   Request Timeout")? That is no answer to what is asked now. */
+static bool psh_client_post_stale(pusher_client *client)
+{
+    unsigned char byte;
+    PUSHER_ASSERT(client->auth->stream && client->auth->phase == PSH_POST_IDLE);
+    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &byte, 1);
+    return got != PUSHER_IO_WANT_READ && got != PUSHER_IO_WANT_WRITE;
+}
+
 /* The request is ready: over the stream that is still there, or over a new one. */
 static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
 {
     struct psh_auth *auth = client->auth;
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
     if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
-                         strcmp(auth->url->host, url->host) != 0))
+                         strcmp(auth->url->host, url->host) != 0 || psh_client_post_stale(client)))
         psh_client_post_close(client);
     auth->url = url;
     auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
@@ -8436,9 +8954,11 @@ static void psh_client_post_lost(pusher_client *client, int got)
     const char *why = NULL;
     char words[160];
     struct psh_text text;
+    uint64_t deadline = auth->deadline; /* the question is as old as it was */
     if (stale) {
         psh_client_post_close(client);
         psh_client_post_start(client, auth->url);
+        auth->deadline = deadline;
         return;
     }
     if (auth->stream && transport.error_fn && got != PUSHER_IO_EOF)
@@ -8458,20 +8978,23 @@ static void psh_client_post_answer(pusher_client *client)
     struct psh_auth *auth = client->auth;
     uint32_t index = psh_client_asked(client, auth->ticket);
     int status = auth->reply.head.status;
-    const struct psh_buf *body = &auth->reply.body;
+    struct psh_buf *body = &auth->reply.body;
+    bool keep = auth->reply.keep && auth->out_at == auth->out.len;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
+    uint32_t wait_s = auth->reply.retry_after_s, most = client->reconnect_cap_ms;
+    if (index != PSH_NONE && later)
+        psh_client_more(client, index)->ask.wait_ms = wait_s > most / 1000 ? most : wait_s * 1000;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
-    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
-    if (index == PSH_NONE) return;
-    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
-    if (status == 200)
+    if (index != PSH_NONE && status == 200)
         (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
                                    body->len);
-    else
+    else if (index != PSH_NONE)
         psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
                              moved ? "the endpoint redirects, which is not followed"
                                    : "the endpoint refused");
-    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+    psh_env_release(&client->env, body);
+    if (!keep) psh_client_post_close(client);
 }
 
 static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
@@ -8586,6 +9109,7 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     more->ask.serial = more->ask.batch = auth->serial;
     more->ask.asked_at = (uint32_t)client->now;
     more->ask.attempt++;
+    more->ask.wait_ms = 0;
     request->ticket.id = index + 1;
     request->ticket.epoch = auth->serial;
     request->kind = user ? PUSHER_AUTH_USER : PUSHER_AUTH_CHANNEL;
@@ -8596,9 +9120,8 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     request->channel = psh_client_handle(client, index);
     more->ask.reason = PUSHER_AUTH_RECONNECT;
     client->stats.auth_requests++;
-    if (!psh_client_sub(client, index, PSH_SUB_ASK)) { /* a live channel asks for a new key */
-        psh_client_set_deadline(client, index, PSH_WORK_AUTH);
-    }
+    (void)psh_client_sub(client, index, PSH_SUB_ASK); /* a live one asks for a key, and stays so */
+    psh_client_set_deadline(client, index, PSH_WORK_AUTH);
 }
 
 /* How many in a row, from the front of the line, may go into one call. */
@@ -8606,8 +9129,10 @@ static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way 
 {
     uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
     while (id && count < client->auth->max_batch) {
-        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        bool user = psh_client_is_user(client, id - 1); /* nothing names it in an answer to many */
+        if (psh_auth_way(client->auth, user) != way || (user && count > 0)) break;
         count++;
+        if (user) break;
         id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
     }
     return count;
@@ -8656,11 +9181,14 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        psh_env_add_bytes(&text, data.at, data.len);
+        if (data.string) (void)psh_json_add_inside(&text, data.at, data.len);
+        else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
     if (!wrong && !memory)
         memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (!wrong && !memory && psh_client_too_big(client, index))
+        wrong = "the proof does not fit into options.max_output_bytes";
     if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
     else if (memory)
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
@@ -8736,9 +9264,16 @@ static void psh_client_denied(pusher_client *client, uint32_t index, struct psh_
 
 static void psh_client_deferred(pusher_client *client, uint32_t index, struct psh_more *more)
 {
-    uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
+    uint32_t wait = psh_client_backoff(client, more->ask.attempt);
+    if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
+    uint64_t at = client->now + wait;
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": authorization put off: ");
+    if (more->ask.text) psh_env_add_foreign(say, more->ask.text, strlen(more->ask.text));
+    psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
     if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
@@ -8755,39 +9290,52 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
            !strstr(more->ask.text, ",\"channel_data\":");
 }
 
-/* A yes. False: it has to wait for the sign-in. */
-static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+/* Is a sign-in under way? */
+static bool psh_client_signing_in(const pusher_client *client)
 {
-    more->ask.attempt = 0;
-    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+    if (client->user == PSH_NONE) return false;
+    return psh_client_at(client, client->user)->entry.state <= PSH_SUB_PENDING;
+}
+
+/* A yes. */
+static void psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool unknown = !live && psh_client_unknown_me(client, index, more);
+    if (live) {
+        more->ask.attempt = 0;
         psh_auth_forget(&client->env, &more->ask);
         psh_client_refreshed(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
-        enum psh_sub user = client->user == PSH_NONE
-                                ? PSH_SUB_REFUSED
-                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
-        if (user <= PSH_SUB_PENDING) return false;
+    } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
+        psh_client_set_work(client, index, PSH_WORK_USER);
+    } else if (unknown && !client->user_id) {
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) &&
-        !psh_client_set_me(client, more, client->user_id)) {
+    } else if (unknown && !psh_client_set_me(client, more, client->user_id)) {
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
-        return true;
+    } else {
+        more->ask.attempt = 0;
+        (void)psh_client_sub(client, index, PSH_SUB_GRANT);
     }
-    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
-    return true;
+}
+
+/* The sign-in has come to its end: those that waited for it are answered again. */
+static void psh_client_signed(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_USER];
+    if (psh_client_signing_in(client)) return;
+    for (int moved = 0; waiting->first && moved < PSH_BATCH; moved++)
+        psh_client_set_work(client, waiting->first - 1, PSH_WORK_ANSWERED);
+    if (waiting->first) client->answered = true;
 }
 
 /* What follows from the answers given since. */
 static void psh_client_answers(pusher_client *client)
 {
-    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     client->answered = false;
+    psh_client_signed(client);
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
@@ -8798,7 +9346,7 @@ static void psh_client_answers(pusher_client *client)
         }
         if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
         else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
-        else (void)psh_client_granted(client, index, more);
+        else psh_client_granted(client, index, more);
         if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
             id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
     }
@@ -8876,7 +9424,7 @@ static void psh_client_unanswered(pusher_client *client)
     int told = 0;
     for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++) {
         enum psh_work work = (enum psh_work)i;
-        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
+        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !psh_client_halted(client) &&
                psh_client_answer_at(client, work) <= client->now)
             psh_client_late(client, client->work[work].first - 1, work);
     }
@@ -8908,6 +9456,12 @@ static void psh_client_timers(pusher_client *client)
         psh_client_ping(client);
     psh_client_unanswered(client);
     psh_client_wake(client);
+}
+
+/* After the output, so that a goodbye gets its chance. */
+static void psh_client_end_wait(pusher_client *client)
+{
+    PUSHER_ASSERT(client->polling);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -9023,6 +9577,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
+    if (!client->doomed) psh_client_end_wait(client);
     client->polling = client->bind.busy = false;
     int dispatched = client->dispatched;
     if (client->doomed) {
@@ -9034,6 +9589,12 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is nothing left that the stream has not taken? Else it says when it takes more. */
+static bool psh_client_drained(const pusher_client *client)
+{
+    return client->ws.out_at == client->ws.out_len;
+}
+
 /* Is there something to do that waits for nobody? */
 static bool psh_client_at_once(const pusher_client *client)
 {
@@ -9041,19 +9602,20 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+    return ask || client->answered || (send && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first)
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
+    if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
 }
 
@@ -9442,6 +10004,16 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
 
 enum { PSH_FIELDS = 1024 };
 
+/* With the channel's name, and the proof that it may have already. */
+static bool psh_client_fields_fit(const pusher_client *client, const char *name, size_t len)
+{
+    uint32_t index = psh_client_find(client, name, strlen(name));
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    PUSHER_ASSERT(len <= PSH_FIELDS);
+    if (more && more->ask.verdict == PSH_VERDICT_YES) len += strlen(more->ask.text);
+    return psh_ws_fits(&client->ws, PSH_PROTO_FRAME + strlen(name) + len);
+}
+
 /* With more members for the subscription's data. */
 static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
                                                 const char *json)
@@ -9453,6 +10025,11 @@ static pusher_channel psh_client_subscribe_with(pusher_client *client, const cha
     if (!inside || len > PSH_FIELDS) {
         (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
                                 inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    if (!psh_client_fields_fit(client, name, len)) {
+        (void)psh_client_failed(client, PUSHER_ERR_TOO_BIG,
+                                "the fields do not fit into options.max_output_bytes");
         return channel;
     }
     bool any = psh_json_skip_space(inside, inside + len) != inside + len;
@@ -9605,7 +10182,8 @@ static pusher_result psh_client_check_trigger(const pusher_client *client, uint3
 static const char *psh_client_trigger_fault(pusher_result result)
 {
     switch (result) {
-    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_TOO_BIG: return "the event is over options.max_client_event_bytes, or over "
+                                    "options.max_output_bytes";
     case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
     default: return NULL;
@@ -9618,7 +10196,7 @@ static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t ind
     bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
     bool online = client->phase == PSH_ONLINE;
     size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live)) {
+    if (client->max_queued && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)
@@ -9639,6 +10217,8 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     uint32_t index = psh_client_index(client, handle);
     struct psh_text text;
     const char *bad = psh_proto_bad_trigger(event);
+    if (!bad && !psh_client_utf8(event, strlen(event)))
+        bad = "a client event's name is not UTF-8";
     if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
     pusher_result result = psh_client_check_trigger(client, index, json, len);
     if (result == PUSHER_OK && !client->sent_at) {
@@ -9650,7 +10230,9 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     if (result == PUSHER_OK) {
         const char *name = psh_client_at(client, index)->entry.name;
         size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
-        if (psh_client_draft(client, &text, cap)) {
+        if (!psh_ws_fits(&client->ws, cap)) {
+            result = PUSHER_ERR_TOO_BIG;
+        } else if (psh_client_draft(client, &text, cap)) {
             psh_proto_trigger(&text, name, event, json, len);
             PUSHER_ASSERT(!text.cut);
             result = psh_client_send_trigger(client, index, &text);
@@ -9696,6 +10278,16 @@ static pusher_result psh_client_stale(pusher_client *client)
                              "the ticket is stale: answered already, or of an earlier connection");
 }
 
+static const char *psh_client_answer_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_PARSE: return "the answer is not JSON";
+    case PUSHER_ERR_AUTH: return "the answer lacks what the channel needs";
+    case PUSHER_ERR_TOO_BIG: return "the proof does not fit into options.max_output_bytes";
+    default: return NULL;
+    }
+}
+
 static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
                                        const char *body, size_t len)
 {
@@ -9703,9 +10295,7 @@ static pusher_result psh_client_accept(pusher_client *client, pusher_ticket tick
     if (index == PSH_NONE) return psh_client_stale(client);
     pusher_result result = psh_client_accept_at(client, index, body, len);
     if (result == PUSHER_OK) return result;
-    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
-                                                 ? "the answer is not JSON"
-                                                 : "the answer lacks what the channel needs");
+    return psh_client_failed(client, result, psh_client_answer_fault(result));
 }
 
 static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,
@@ -10099,6 +10689,59 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     }
 }
 
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path)
+{
+    if (!json || !path) return psh_json_no(PUSHER_JSON_BAD);
+    return psh_json_follow(psh_json_whole(json, len), path);
+}
+
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path)
+{
+    return path ? psh_json_follow(value, path) : psh_json_no(PUSHER_JSON_BAD);
+}
+
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value)
+{
+    struct psh_value name, item;
+    memset(&name, 0, sizeof name);
+    memset(&item, 0, sizeof item);
+    bool more = position && *position < container.raw_len &&
+                psh_json_each(container, position, &name, &item);
+    if (key) *key = psh_json_value(&name);
+    if (value) *value = psh_json_value(&item);
+    return more;
+}
+
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len)
+{
+    if (value.type == PUSHER_JSON_STRING)
+        return psh_json_to_text(value.raw + 1, value.raw_len - 2, out, cap, len);
+    if (out && cap > 0) *out = '\0';
+    if (len) *len = 0;
+    return false;
+}
+
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    *out = psh_json_to_double(value.raw, value.raw_len);
+    return true;
+}
+
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    return psh_json_to_int64(value.raw, value.raw_len, out);
+}
+
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out)
+{
+    if (value.type != PUSHER_JSON_BOOL || !out) return false;
+    *out = *value.raw == 't';
+    return true;
+}
+
 #if defined(PUSHER_SOCKETS)
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms)
 {
@@ -10110,6 +10753,8 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 
 /*
  * HISTORY
+ *     0.2.0  private, presence, encrypted and cache channels, authorization, client events,
+ *            sign-in, a reader for payloads; TLS; Windows; addresses that race.
  *     0.1.0  public channels over plain TCP: connection, reconnection, references, bindings.
  *
  * LICENCE

@@ -1039,7 +1039,7 @@ static void room_is_made_only_when_nothing_waits(void **state)
 #define NONCE "the sample nonce" /* RFC 6455, 1.3 */
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 #define REQUEST                                                                                    \
-    "GET /app/key?protocol=7&client=c-pusher.h&version=0.1.0 HTTP/1.1\r\n"                         \
+    "GET /app/key?protocol=7&client=c-pusher.h&version=0.2.0 HTTP/1.1\r\n"                         \
     "Host: example.org:6001\r\n"                                                                   \
     "Upgrade: websocket\r\n"                                                                       \
     "Connection: Upgrade\r\n"                                                                      \
@@ -1051,7 +1051,7 @@ static void the_request_exactly(void **state)
     (void)state;
     static const char origin[] = "Origin: http://o.example\r\n";
     static struct world w;
-    assert_string_equal(PUSHER_VERSION, "0.1.0");
+    assert_string_equal(PUSHER_VERSION, "0.2.0");
     for (int with_origin = 0; with_origin < 2; with_origin++) {
         size_t len;
         fake_bytes want = {NULL, 0, 0};
