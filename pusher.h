@@ -3630,8 +3630,9 @@ static size_t psh_ws_room(struct psh_ws *ws)
 /* Will a text of this length fit into the output when that is empty? */
 static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
 {
-    PUSHER_ASSERT(ws->out_cap > PSH_WS_RESERVE + PSH_WS_FRAME_HEAD);
-    return len <= ws->out_cap - PSH_WS_RESERVE - PSH_WS_FRAME_HEAD;
+    size_t kept = (size_t)PSH_WS_RESERVE + PSH_WS_FRAME_HEAD;
+    PUSHER_ASSERT(ws->out_cap > kept);
+    return len <= ws->out_cap - kept;
 }
 
 /* One whole masked frame into the output, or nothing at all. */
