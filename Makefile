@@ -15,6 +15,8 @@ TLS_LIBS := -lmbedtls -lmbedx509
 LIBS_unit_secretbox := -lsodium # what a single program needs besides
 LIBS_api_encrypted := -lsodium
 LIBS_secretbox := -lsodium
+LIBS_events := -lsodium
+LIBS_handshake := -lmbedtls -lmbedx509 -lcmocka # tests/tls.h asserts with it
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -53,6 +55,7 @@ TESTS    := $(UNIT) $(API) $(ANOMALY) $(SELFTEST)
 # These need speed and go without the sanitizers, under which others do the same less often.
 FAST     := tests/anomaly/two_cuts tests/api/simulate_many
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
+WITH_TLS := $(basename $(notdir $(shell grep -l '^.define PUSHER_TLS' examples/*.c)))
 SERVER   := $(patsubst %.c,%,$(filter-out %/main.c %/selftest.c,$(wildcard tests/server/*.c)))
 BENCH    := $(basename $(shell grep -l '^int main' tests/bench/*.c tests/bench/*.cc 2>/dev/null))
 HELPERS  := $(filter-out $(BENCH),$(basename $(wildcard tests/bench/*.c tests/bench/*.cc)))
@@ -72,6 +75,7 @@ run_coverage = $(call run_slowly,cov,$(filter-out $(FAST),$(ANOMALY)))
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
 .PHONY: platforms mbedtls size
 .PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-interop
 .SECONDARY:
 
 help: ## list these commands
@@ -96,12 +100,12 @@ test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
 
 examples: ## build everything in examples/ and the test server, into build/
-	@$(DEPS) demo
+	@$(DEPS) demo examples
 	$(SUB) build-examples
 
 interop: ## against a real server (soketi) and beside pusher-js; needs node and npm
-	@$(DEPS) demo interop
-	$(SUB) build-examples
+	@$(DEPS) demo examples interop
+	$(SUB) build-interop
 	@tests/interop/run.sh
 
 bench: ## measure; BENCH_QUICK=1 for a short run
@@ -154,6 +158,7 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
+build-interop: build/pusher-server build/interop-drive build/examples/listen
 build-test: $(run_tests)
 build-valgrind: $(run_valgrind)
 build-coverage: $(run_coverage)
@@ -164,11 +169,15 @@ build/pusher-server: build/opt/tests/server/main.o build/opt/libtest.a
 	$(call SAY,link)
 	$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
 
+build/interop-drive: build/san/tests/interop/drive.o build/san/libtest.a
+	$(call SAY,link)
+	$(CC) $(LDFLAGS) $(FLAGS_san) $^ $(LIBS) -o $@
+
 # An example is one file and needs nothing but pusher.h: it carries the implementation itself.
 build/examples/%: build/opt/examples/%.o
 	@mkdir -p $(@D)
 	$(call SAY,link)
-	$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CC) $(LDFLAGS) $^ $(if $(filter $*,$(WITH_TLS)),$(TLS_LIBS)) $(LIBS) -o $@
 
 build/bench/%: build/opt/tests/bench/%.o $(patsubst %,build/opt/%.o,$(HELPERS)) build/opt/libtest.a
 	@mkdir -p $(@D)

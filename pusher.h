@@ -69,11 +69,43 @@
  *     A handler bound during an event fires from the next event on; one that was unbound does not
  *     fire any more. The protocol's own events arrive under pusher-js' names:
  *         pusher:subscription_succeeded   the channel is live (again, after a reconnect)
- *         pusher:subscription_error       refused, or not answered within subscribe_timeout_ms
+ *         pusher:subscription_error       refused, not authorized, or not answered in time
  *         pusher:subscription_count       the channel's number of subscribers has changed
  *         pusher:cache_miss               a cache channel has nothing to give
+ *         pusher:member_added, pusher:member_removed      presence; event->member says who
+ *         pusher:decryption_error         an event of an encrypted channel that does not open
+ *         pusher:signin_success, pusher:signin_error      to PUSHER_USER
  *     Everything may be called from a callback, pusher_destroy() included: the client then ends
  *     when the callback has returned.
+ *
+ * PRIVATE, PRESENCE AND ENCRYPTED CHANNELS, by the prefix of their names
+ *     The server lets nobody in whom the application has not authorized. Say how in options.auth:
+ *         endpoint    the application's URL; gets the POST that pusher-js would send, with your
+ *                     headers, over the client's own transport, without blocking
+ *         request_fn  your own way. It gets a ticket and answers at once or many frames later, with
+ *                     the endpoint's answer as it is: pusher_auth_accept(), pusher_auth_reject()
+ *         secret      signs here; for development, and for programs that are servers themselves
+ *     It is asked anew for each connection, so an expired token heals with the next answer.
+ *     "Later", 429, 5xx and silence are asked again with growing waits, auth.max_attempts times in
+ *     all; any other no is final and told once, as pusher:subscription_error. pusher_subscribe() on
+ *     a channel that was refused asks once more.
+ *     presence-           pusher_member_count(), _at(), _find(), _me(); the list outlives a lost
+ *                         connection, and the difference is told when it is back
+ *     private-encrypted-  events are opened before you see them. If one does not open, the key may
+ *                         have changed: the authorizer is asked once, and events wait in order
+ *     cache-, private-cache-, presence-cache-, private-encrypted-cache-      the server repeats the
+ *                         last event to whoever subscribes: event->from_cache
+ *
+ * SENDING, AND SIGNING IN
+ *     pusher_trigger() sends a client event to the other members of a private or presence channel.
+ *     What the server would refuse is refused at once, with a code for each reason.
+ *     pusher_signin() tells the server who this is, on every connection from then on. Events for
+ *     the user go to the handlers of PUSHER_USER, "online" and "offline" of watched users to those
+ *     of PUSHER_WATCHLIST.
+ *
+ * PAYLOADS
+ *     event->data is the text that was published, mostly JSON. pusher_json_find() reads values out
+ *     of it by path, without allocating.
  *
  * ERRORS
  *     A call that fails returns a pusher_result, and pusher_last_error() has a sentence about it.
@@ -125,7 +157,6 @@
  *     PUSHER_TLS          TLS on mbedTLS over any transport (-lmbedtls -lmbedx509)
  *     PUSHER_STATIC       all functions static: the library is private to this one file
  *     PUSHER_ASSERT(x)    default assert(x); checks our own invariants, never network input
- *
  */
 #ifndef PUSHER_H
 #define PUSHER_H
@@ -139,9 +170,9 @@
 #include <stdint.h>
 
 #define PUSHER_VERSION_MAJOR 0
-#define PUSHER_VERSION_MINOR 1
+#define PUSHER_VERSION_MINOR 2
 #define PUSHER_VERSION_PATCH 0
-#define PUSHER_VERSION "0.1.0"
+#define PUSHER_VERSION "0.2.0"
 
 #if defined(PUSHER_STATIC) && defined(__GNUC__)
 #define PUSHER_DEF static __attribute__((unused)) /* nobody calls all of them */
@@ -648,6 +679,71 @@ PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel ch
                                         const char *event_name, pusher_event_fn fn,
                                         const void *user_data);
 
+/* ---- reading JSON payloads ----------------------------------------------------------------- */
+
+/* For event->data that holds JSON, or any other JSON text. Nothing is allocated, copied or changed,
+   and no client is needed. RFC 8259 to the letter, nesting up to 128 levels.
+
+       pusher_json data = pusher_json_find(event->data, event->data_len, "");
+       char name[64];
+       if (pusher_json_string(pusher_json_get(data, "/user/name"), name, sizeof name, NULL)) ... */
+
+typedef enum pusher_json_type {
+    PUSHER_JSON_NONE = 0, /* there is no such value                                             */
+    PUSHER_JSON_BAD,      /* the text is not JSON, or the path is none                          */
+    PUSHER_JSON_NULL,
+    PUSHER_JSON_BOOL,
+    PUSHER_JSON_NUMBER,
+    PUSHER_JSON_STRING,
+    PUSHER_JSON_ARRAY,
+    PUSHER_JSON_OBJECT
+} pusher_json_type;
+
+/* A value in somebody's text: valid as long as that text is, and passed by value. Only what the
+   functions below have given may be passed to them. */
+typedef struct pusher_json {
+    pusher_json_type type;
+    const char *raw; /* as in the text: a string with its quotes; NULL for NONE and BAD; NOT
+                        NUL-terminated                                                          */
+    size_t raw_len;  /* bytes                                                                   */
+} pusher_json;
+
+/* The value at a path in a text of len bytes. The path is a JSON Pointer (RFC 6901): "/user/name",
+   "/items/0", "" for the whole; in a key "~1" is a slash and "~0" a tilde. Of two members of one
+   name the last counts, as in JSON.parse. Each call checks the whole text first, so its cost grows
+   with len: to read more than one value, find "" once and use pusher_json_get().
+   NONE: valid JSON without such a value. BAD: not JSON, no path, or a NULL. */
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path);
+
+/* The same from a value on, whose text is known to be JSON. BAD: no path, a NULL, or value is BAD;
+   NONE: no such value, or value is NONE. */
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path);
+
+/* Walks an array or object in the order of its text: set *position to 0, then call until it returns
+   false. key is a STRING in an object and NONE in an array; key and value may be NULL, and are NONE
+   when it returns false. False at once for values that are no container. Linear in total. */
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value);
+
+/* A string's text, its escapes undone, NUL-terminated, in UTF-8. *len, if len is not NULL, is its
+   whole length in bytes, the final NUL not counted; 0 if value is no string. False: value is no
+   string (out is then ""), or it was cut, at the end of a character, to cap bytes with the NUL;
+   with cap 0 nothing is written and out may be NULL. \u0000 gives a NUL byte inside; half a
+   surrogate pair gives U+FFFD. */
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
+
+/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
+   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+   in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
+
+/* A whole number, exactly: 12, 12.0 and 1.2e1 are one. False: value is no number, has a fraction,
+   is beyond 64 bits, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out);
+
+/* True or false. False is returned if value is neither, or out is NULL; *out is then left alone. */
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out);
+
 /* ---- counters ------------------------------------------------------------------------------ */
 
 typedef struct pusher_stats {
@@ -727,6 +823,21 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 #if !defined(PUSHER_ASSERT)
 #include <assert.h>
 #define PUSHER_ASSERT(x) assert(x)
+#endif
+
+/* Sixteen bytes at once, where that is known to be right; everywhere else two words of eight. */
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define PSH_SSE2 1
+#endif
+#endif
+
+/* Starts to fetch what will be read soon. */
+#if defined(__GNUC__)
+#define PSH_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PSH_PREFETCH(address) ((void)(address))
 #endif
 
 #define PSH_NEVER UINT64_MAX
@@ -1230,11 +1341,22 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
     const unsigned char *at = (const unsigned char *)bytes;
     size_t i = 0;
     while (i < len) {
-        while (state->need == 0 && len - i >= 8) { /* plain ASCII, eight at a time */
+        while (state->need == 0 && len - i >= 32) { /* plain ASCII, in blocks */
+            uint64_t words[4];
+            memcpy(words, at + i, 32);
+            if ((words[0] | words[1] | words[2] | words[3]) & UINT64_C(0x8080808080808080)) break;
+            i += 32;
+        }
+        while (state->need == 0 && len - i >= 8) {
             uint64_t word;
             memcpy(&word, at + i, 8);
             if (word & UINT64_C(0x8080808080808080)) break;
             i += 8;
+        }
+        if (state->need == 0 && len - i < 8 && len >= 8) { /* the last eight, some of them again */
+            uint64_t word;
+            memcpy(&word, at + len - 8, 8);
+            if (!(word & UINT64_C(0x8080808080808080))) return true;
         }
         if (i < len && !psh_codec_utf8_step(state, at[i++])) return false;
     }
@@ -1584,13 +1706,53 @@ static bool psh_json_step(struct psh_json_check *check, unsigned char byte)
     return psh_json_number(check, byte);
 }
 
+#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
+
+/* Bytes of the eight at `at` before the first quote, backslash or control character. */
+static size_t psh_json_plain8(const char *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
+                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
+    if (!special) return 8;
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (size_t)__builtin_ctzll(special) / 8;
+#else
+    size_t plain = 0;
+    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
+    return plain;
+#endif
+}
+
+/* Bytes inside a string that need no look at each: plain ASCII, eight at a time. */
+static size_t psh_json_ascii(const char *at, size_t len)
+{
+    size_t ascii = 0, more = 8;
+    while (more == 8 && len - ascii >= 8) {
+        uint64_t word;
+        memcpy(&word, at + ascii, 8);
+        if (word & PSH_EACH(0x80)) break;
+        more = psh_json_plain8(at + ascii);
+        ascii += more;
+    }
+    PUSHER_ASSERT(ascii <= len);
+    return ascii;
+}
+
 static bool psh_json_valid(const char *text, size_t len)
 {
     PUSHER_ASSERT(text || len == 0);
     struct psh_json_check check;
     memset(&check, 0, sizeof check);
-    for (size_t i = 0; i < len; i++)
+    for (size_t i = 0; i < len; i++) {
+        if (check.state == PSH_JSON_STRING && check.utf8.need == 0) {
+            i += psh_json_ascii(text + i, len - i);
+            if (i == len) return false; /* no closing quote */
+        }
         if (!psh_json_step(&check, (unsigned char)text[i])) return false;
+    }
     if (check.depth > 0) return false;
     return check.state == PSH_JSON_AFTER || psh_json_number_ends(check.state);
 }
@@ -1681,35 +1843,98 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     return at;
 }
 
-#define PSH_EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
-#define PSH_HAS_ZERO(word) (((word) - PSH_EACH(0x01)) & ~(word) & PSH_EACH(0x80))
-
-/* Bytes of the eight at `at` before the first quote, backslash or control character. */
-static size_t psh_json_plain8(const char *at)
+/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
+   the lowest one is the first byte's. */
+#if defined(PSH_SSE2)
+static uint32_t psh_json_special16(const char *at)
 {
-    uint64_t word;
-    memcpy(&word, at, 8);
-    uint64_t special = PSH_HAS_ZERO(word ^ PSH_EACH('"')) | PSH_HAS_ZERO(word ^ PSH_EACH('\\')) |
-                       ((word - PSH_EACH(0x20)) & ~word & PSH_EACH(0x80));
-    if (!special) return 8;
-#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
-    return (size_t)__builtin_ctzll(special) / 8;
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+    return (uint32_t)_mm_movemask_epi8(special);
+}
 #else
-    size_t plain = 0;
-    while (at[plain] != '"' && at[plain] != '\\' && (unsigned char)at[plain] >= 0x20) plain++;
-    return plain;
+/* The top bit of each byte that is zero. */
+static uint64_t psh_json_zeros(uint64_t word)
+{
+    return ~(((word & PSH_EACH(0x7F)) + PSH_EACH(0x7F)) | word | PSH_EACH(0x7F));
+}
+
+static uint32_t psh_json_special8(const char *at)
+{
+    uint64_t word = 0;
+    for (int i = 0; i < 8; i++) word |= (uint64_t)(unsigned char)at[i] << (8 * i);
+    uint64_t special = psh_json_zeros(word ^ PSH_EACH('"')) |
+                       psh_json_zeros(word ^ PSH_EACH('\\')) |
+                       psh_json_zeros(word & PSH_EACH(0xE0));
+    return (uint32_t)((special >> 7) * UINT64_C(0x0102040810204080) >> 56); /* one bit a byte */
+}
+
+static uint32_t psh_json_special16(const char *at)
+{
+    return psh_json_special8(at) | psh_json_special8(at + 8) << 8;
+}
 #endif
+
+static size_t psh_json_lowest(uint32_t bits)
+{
+    PUSHER_ASSERT(bits);
+#if defined(__GNUC__)
+    return (size_t)__builtin_ctz(bits);
+#else
+    size_t lowest = 0;
+    while (!(bits >> lowest & 1)) lowest++;
+    return lowest;
+#endif
+}
+
+/* Copies what is plain, and what is escaped with nothing but a backslash in front of it, as nearly
+   all escapes are. Stops at everything else, and shortly before the end. A block is looked at once,
+   however many escapes are in it. Never writes more than it has read, and what it writes too much
+   is written over. */
+static const char *psh_json_blocks(const char *at, const char *end, char **out_at)
+{
+    char *out = *out_at;
+    PUSHER_ASSERT(at <= end);
+    while (end - at >= 32) {
+        uint32_t special = psh_json_special16(at);
+        size_t from = 0;
+        while (special) {
+            size_t next = psh_json_lowest(special);
+            char escaped = at[next + 1];
+            memcpy(out, at + from, 16);
+            out += next - from;
+            if (at[next] != '\\' || (escaped != '"' && escaped != '\\' && escaped != '/')) {
+                *out_at = out;
+                return at + next;
+            }
+            *out++ = escaped;
+            from = next + 2;
+            special &= ~(UINT32_C(3) << next);
+        }
+        if (from < 16) {
+            memcpy(out, at + from, 16);
+            out += 16 - from;
+            from = 16;
+        }
+        at += from;
+    }
+    *out_at = out;
+    return at;
 }
 
 /* Copies the string behind the opening quote to out, escapes undone, and terminates it. Returns
    the place behind the closing quote, or NULL when this is no JSON string. out needs room for the
-   bytes read and eight more, for it is written in eights. The text must be valid UTF-8. */
+   bytes read, and for one more. The text must be valid UTF-8. */
 static const char *psh_json_string(const char *at, const char *end, char *out, size_t *out_len)
 {
     PUSHER_ASSERT(at && at <= end && out);
     char *first = out;
     for (;;) {
-        while (end - at >= 8) {
+        at = psh_json_blocks(at, end, &out);
+        while (end - at >= 8 && end - at < 32) {
             size_t plain = psh_json_plain8(at);
             memcpy(out, at, 8);
             at += plain;
@@ -1720,7 +1945,7 @@ static const char *psh_json_string(const char *at, const char *end, char *out, s
         char byte = *at++;
         if (byte == '"') break;
         if (byte == '\\' && at < end && (*at == '"' || *at == '\\' || *at == '/')) {
-            *out++ = *at++; /* nearly all escapes there are */
+            *out++ = *at++;
         } else if (byte == '\\') {
             at = psh_json_escape(at, end, &out);
             if (!at) return NULL;
@@ -1794,14 +2019,30 @@ static const char *psh_json_read(const char *at, const char *end, char **out,
     return behind;
 }
 
+/* The member of this quoted key; NULL: another, or written with escapes. */
 static struct psh_value *psh_json_member(struct psh_envelope *envelope, const char *key, size_t len)
 {
     PUSHER_ASSERT(envelope && key);
-    if (len == 5 && memcmp(key, "event", 5) == 0) return &envelope->event;
-    if (len == 7 && memcmp(key, "channel", 7) == 0) return &envelope->channel;
-    if (len == 4 && memcmp(key, "data", 4) == 0) return &envelope->data;
-    if (len == 7 && memcmp(key, "user_id", 7) == 0) return &envelope->user_id;
+    if (len >= 6 && memcmp(key, "\"data\"", 6) == 0) return &envelope->data;
+    if (len >= 7 && memcmp(key, "\"event\"", 7) == 0) return &envelope->event;
+    if (len >= 9 && memcmp(key, "\"channel\"", 9) == 0) return &envelope->channel;
+    if (len >= 9 && memcmp(key, "\"user_id\"", 9) == 0) return &envelope->user_id;
     return NULL;
+}
+
+/* Behind the key whose opening quote is at `at`; *value: where its value goes, or NULL. */
+static const char *psh_json_key(const char *at, const char *end, char *out,
+                                struct psh_envelope *envelope, struct psh_value **value)
+{
+    size_t len = 0;
+    *value = psh_json_member(envelope, at, (size_t)(end - at));
+    if (*value)
+        return at + (*value == &envelope->data ? 6 : *value == &envelope->event ? 7 : 9);
+    at = psh_json_string(at + 1, end, out + 1, &len);
+    if (!at) return NULL;
+    out[0] = out[len + 1] = '"';
+    *value = psh_json_member(envelope, out, len + 2);
+    return at;
 }
 
 /* One `"key": value`; at stands on the opening quote. */
@@ -1809,11 +2050,9 @@ static const char *psh_json_pair(const char *at, const char *end, char **out,
                                  struct psh_envelope *envelope)
 {
     struct psh_value unknown, *value;
-    size_t key_len = 0;
     if (at == end || *at != '"') return NULL;
-    at = psh_json_string(at + 1, end, *out, &key_len);
+    at = psh_json_key(at, end, *out, envelope, &value);
     if (!at) return NULL;
-    value = psh_json_member(envelope, *out, key_len);
     at = psh_json_skip_space(at, end);
     if (at == end || *at != ':') return NULL;
     at = psh_json_skip_space(at + 1, end);
@@ -1851,6 +2090,159 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     if (at == end || *at != '}' || psh_json_skip_space(at + 1, end) != end) return "not JSON";
     if (!envelope->event.string) return "without an event name";
     return NULL;
+}
+
+/* A guess at the name of a message's channel, for those that begin with event and channel or end
+   with channel, as most do. Nothing is checked. NULL: no idea. */
+static const char *psh_json_guess_channel(const char *text, size_t len, size_t *name_len)
+{
+    static const char event[] = "{\"event\":\"", channel[] = "\",\"channel\":\"";
+    const size_t event_len = sizeof event - 1, channel_len = sizeof channel - 1;
+    PUSHER_ASSERT(text && name_len);
+    if (len < event_len + channel_len + 2 || memcmp(text, event, event_len) != 0) return NULL;
+    const char *end = text + len - 2;
+    const char *at = (const char *)memchr(text + event_len, '"', len - event_len - channel_len);
+    if (!at || memcmp(at, channel, channel_len) != 0) {
+        for (at = end; at > text && at[-1] != '"'; at--) continue;
+        if ((size_t)(at - text) < channel_len ||
+            memcmp(at - channel_len + 1, channel + 1, channel_len - 1) != 0)
+            return NULL;
+        *name_len = (size_t)(end - at);
+        return at;
+    }
+    at += channel_len;
+    const char *quote = (const char *)memchr(at, '"', (size_t)(text + len - at));
+    *name_len = quote ? (size_t)(quote - at) : 0;
+    return quote ? at : NULL;
+}
+
+/* A small nested object: what the protocol's own messages carry in `data`. */
+enum { PSH_JSON_TOKENS = 32 };
+
+struct psh_json_object {
+    const char *text;
+    int count;
+    jsmntok_t tokens[PSH_JSON_TOKENS];
+};
+
+static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
+{
+    PUSHER_ASSERT(text);
+    jsmn_parser parser;
+    object->text = text;
+    object->count = 0;
+    if (!psh_json_valid(text, len)) return false;
+    jsmn_init(&parser);
+    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
+    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
+}
+
+/* Adds the inside of a valid string, its escapes undone. Returns its length, what was cut off
+   included. */
+static size_t psh_json_add_inside(struct psh_text *text, const char *at, size_t len)
+{
+    PUSHER_ASSERT(text && at);
+    const char *end = at + len;
+    size_t total = 0;
+    while (at < end) {
+        char piece[4];
+        char *behind = piece;
+        const char *slash = (const char *)memchr(at, '\\', (size_t)(end - at));
+        size_t plain = (size_t)((slash ? slash : end) - at);
+        psh_env_add_bytes(text, at, plain);
+        total += plain;
+        if (!slash) break;
+        at = psh_json_escape(slash + 1, end, &behind);
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
+        total += (size_t)(behind - piece);
+    }
+    return total;
+}
+
+/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
+static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
+{
+    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
+    struct psh_value value;
+    memset(&value, 0, sizeof value);
+    size_t key_len = strlen(key);
+    int i = 1;
+    while (i + 1 < object->count) {
+        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
+        if ((size_t)(name->end - name->start) == key_len &&
+            memcmp(object->text + name->start, key, key_len) == 0) {
+            value.at = object->text + token->start;
+            value.len = (size_t)(token->end - token->start);
+            value.string = token->type == JSMN_STRING;
+        }
+        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return value;
+}
+
+/* The same, copied with its escapes undone and cut to cap. False when missing or no string. */
+static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
+                              char *out, size_t cap)
+{
+    PUSHER_ASSERT(cap > 0);
+    struct psh_value value = psh_json_get(object, key);
+    struct psh_text text;
+    psh_env_text(&text, out, cap);
+    if (value.string) (void)psh_json_add_inside(&text, value.at, value.len);
+    return value.string;
+}
+
+/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
+   neither, or is written with an exponent. */
+static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+{
+    uint64_t number = 0;
+    size_t i = 0;
+    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
+    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
+        number = number * 10 + (uint64_t)(value->at[i] - '0');
+        if (number > UINT32_MAX) return fallback;
+    }
+    if (i < value->len && value->at[i] == '.') i++;
+    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
+    return i == value->len ? (uint32_t)number : fallback;
+}
+
+static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
+                                  uint32_t fallback)
+{
+    PUSHER_ASSERT(key);
+    struct psh_value value = psh_json_get(object, key);
+    return psh_json_uint(&value, fallback);
+}
+
+/* The inside of a JSON string; at most six times as long. */
+static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    PUSHER_ASSERT(bytes || len == 0);
+    for (size_t i = 0; i < len; i++) {
+        unsigned char byte = (unsigned char)bytes[i];
+        char escape[] = "\\u0000";
+        if (byte < 0x20) {
+            escape[4] = hex[byte >> 4];
+            escape[5] = hex[byte & 15];
+            psh_env_add(text, escape);
+            continue;
+        }
+        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
+        psh_env_add_bytes(text, bytes + i, 1);
+    }
+}
+
+/* The whole JSON string. */
+static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+{
+    PUSHER_ASSERT(text);
+    psh_env_add(text, "\"");
+    psh_json_escaped(text, bytes, len);
+    psh_env_add(text, "\"");
 }
 
 /* A walk over text that psh_json_valid() has accepted: it trusts the grammar and copies nothing. */
@@ -1969,7 +2361,8 @@ static bool psh_json_next(struct psh_json_walk *walk, struct psh_value *key,
    what it stands for. Returns the new length; writes no terminator. */
 static size_t psh_json_unescape(char *at, size_t len)
 {
-    PUSHER_ASSERT(at || len == 0);
+    if (len == 0) return 0;
+    PUSHER_ASSERT(at);
     char *out = at;
     const char *from = at, *end = at + len;
     while (from < end) {
@@ -1984,145 +2377,303 @@ static size_t psh_json_unescape(char *at, size_t len)
     return (size_t)(out - at);
 }
 
-/* Is this the key, its escapes undone? */
-static bool psh_json_key_is(const struct psh_value *key, const char *name)
+/* Is this the key, its escapes undone? In a token of a path ~1 is a slash and ~0 a tilde. An
+   element of an array has no key. */
+static bool psh_json_same(const struct psh_value *key, const char *name, size_t name_len,
+                          bool token)
 {
-    PUSHER_ASSERT(name && (key->at || key->len == 0));
-    size_t name_len = strlen(name);
-    const char *at = key->at, *end = key->at + key->len;
+    PUSHER_ASSERT(key && name);
+    if (!key->at) return false;
+    const char *at = key->at, *end = key->at + key->len, *name_end = name + name_len;
     while (at < end) {
         char piece[4];
         char *behind = piece;
         if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
         else *behind++ = *at++;
-        size_t len = (size_t)(behind - piece);
-        PUSHER_ASSERT(at && len <= sizeof piece);
-        if (len > name_len || memcmp(piece, name, len) != 0) return false;
-        name += len;
-        name_len -= len;
-    }
-    return name_len == 0;
-}
-
-/* A small nested object: what the protocol's own messages carry in `data`. */
-enum { PSH_JSON_TOKENS = 32 };
-
-struct psh_json_object {
-    const char *text;
-    int count;
-    jsmntok_t tokens[PSH_JSON_TOKENS];
-};
-
-static bool psh_json_parse(struct psh_json_object *object, const char *text, size_t len)
-{
-    PUSHER_ASSERT(text);
-    jsmn_parser parser;
-    object->text = text;
-    object->count = 0;
-    if (!psh_json_valid(text, len)) return false;
-    jsmn_init(&parser);
-    object->count = jsmn_parse(&parser, text, len, object->tokens, PSH_JSON_TOKENS);
-    return object->count > 0 && object->tokens[0].type == JSMN_OBJECT;
-}
-
-/* The raw text of a member's value, a string's without its quotes; len 0 when there is none. */
-static struct psh_value psh_json_get(const struct psh_json_object *object, const char *key)
-{
-    PUSHER_ASSERT(object->count <= PSH_JSON_TOKENS);
-    struct psh_value value;
-    memset(&value, 0, sizeof value);
-    size_t key_len = strlen(key);
-    int i = 1;
-    while (i + 1 < object->count) {
-        const jsmntok_t *name = &object->tokens[i], *token = &object->tokens[i + 1];
-        if ((size_t)(name->end - name->start) == key_len &&
-            memcmp(object->text + name->start, key, key_len) == 0) {
-            value.at = object->text + token->start;
-            value.len = (size_t)(token->end - token->start);
-            value.string = token->type == JSMN_STRING;
+        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
+        for (const char *byte = piece; byte < behind; byte++) {
+            if (name == name_end) return false;
+            char want = *name++;
+            if (token && want == '~') want = *name++ == '0' ? '~' : '/';
+            if (*byte != want) return false;
         }
-        for (i += 2; i < object->count && object->tokens[i].start < token->end; i++) continue;
+    }
+    return name == name_end;
+}
+
+static bool psh_json_key_is(const struct psh_value *key, const char *name)
+{
+    return psh_json_same(key, name, strlen(name), false);
+}
+
+/* The value of this key in what is left of the walk, the last one as in JSON.parse; raw_len 0 when
+   there is none. */
+static struct psh_value psh_json_pick(struct psh_json_walk walk, const char *name)
+{
+    struct psh_value key, value, found;
+    memset(&found, 0, sizeof found);
+    while (psh_json_next(&walk, &key, &value))
+        if (psh_json_key_is(&key, name)) found = value;
+    PUSHER_ASSERT(walk.object || found.raw_len == 0);
+    return found;
+}
+
+/* ---- for the user's payloads: pusher_json_... ---- */
+
+static pusher_json psh_json_no(pusher_json_type type)
+{
+    PUSHER_ASSERT(type <= PUSHER_JSON_BAD);
+    pusher_json none;
+    none.type = type;
+    none.raw = NULL;
+    none.raw_len = 0;
+    return none;
+}
+
+static pusher_json psh_json_value(const struct psh_value *value)
+{
+    if (value->raw_len == 0) return psh_json_no(PUSHER_JSON_NONE);
+    pusher_json json;
+    json.raw = value->raw;
+    json.raw_len = value->raw_len;
+    switch (*value->raw) {
+    case '{': json.type = PUSHER_JSON_OBJECT; break;
+    case '[': json.type = PUSHER_JSON_ARRAY; break;
+    case '"': json.type = PUSHER_JSON_STRING; break;
+    case 't':
+    case 'f': json.type = PUSHER_JSON_BOOL; break;
+    case 'n': json.type = PUSHER_JSON_NULL; break;
+    default: json.type = PUSHER_JSON_NUMBER; break;
+    }
+    return json;
+}
+
+/* The whole text as a value, without the space around it. */
+static pusher_json psh_json_whole(const char *text, size_t len)
+{
+    struct psh_value value;
+    if (!psh_json_valid(text, len)) return psh_json_no(PUSHER_JSON_BAD);
+    (void)psh_json_walk_value(psh_json_skip_space(text, text + len), text + len, &value);
+    return psh_json_value(&value);
+}
+
+/* RFC 6901: "" or "/...", and '~' only in ~0 and ~1. */
+static bool psh_json_is_path(const char *path)
+{
+    PUSHER_ASSERT(path);
+    if (*path != '\0' && *path != '/') return false;
+    for (; *path; path++)
+        if (*path == '~' && path[1] != '0' && path[1] != '1') return false;
+    return true;
+}
+
+/* "0", or digits without a leading zero. */
+static bool psh_json_index(const char *token, size_t len, size_t *index)
+{
+    *index = 0;
+    if (len == 0 || (len > 1 && *token == '0')) return false;
+    for (size_t i = 0; i < len; i++) {
+        if (!psh_json_digit((unsigned char)token[i]) || *index > (SIZE_MAX - 9) / 10) return false;
+        *index = *index * 10 + (size_t)(token[i] - '0');
+    }
+    return true;
+}
+
+/* One step of a path: the member or element that its token names. */
+static pusher_json psh_json_child(pusher_json parent, const char *token, size_t len)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, value, found;
+    size_t index = 0;
+    memset(&found, 0, sizeof found);
+    if (parent.raw_len == 0 || !psh_json_enter(&walk, parent.raw, parent.raw_len))
+        return psh_json_no(PUSHER_JSON_NONE);
+    if (!walk.object && !psh_json_index(token, len, &index)) return psh_json_no(PUSHER_JSON_NONE);
+    while (psh_json_next(&walk, &key, &value)) {
+        if (walk.object && psh_json_same(&key, token, len, true)) found = value;
+        if (walk.object || index-- > 0) continue;
+        found = value;
+        break;
+    }
+    return psh_json_value(&found);
+}
+
+static pusher_json psh_json_follow(pusher_json value, const char *path)
+{
+    if (!psh_json_is_path(path)) return psh_json_no(PUSHER_JSON_BAD);
+    while (*path && value.raw_len > 0) {
+        PUSHER_ASSERT(*path == '/');
+        size_t len = strcspn(path + 1, "/");
+        value = psh_json_child(value, path + 1, len);
+        path += 1 + len;
     }
     return value;
 }
 
-/* A string's text, with its escapes undone, added to the text. */
-static void psh_json_copy(const struct psh_value *value, struct psh_text *text)
+static bool psh_json_each(pusher_json container, size_t *position, struct psh_value *key,
+                          struct psh_value *value)
 {
-    char piece[PSH_JSON_SLACK];
-    const char *at = value->at, *end = value->at + value->len;
-    PUSHER_ASSERT(value->string);
-    while (at < end && !text->cut) {
-        char *behind = piece;
-        if (*at == '\\') at = psh_json_escape(at + 1, end, &behind);
-        else *behind++ = *at++;
-        PUSHER_ASSERT(at && behind <= piece + sizeof piece);
-        psh_env_add_bytes(text, piece, (size_t)(behind - piece));
-    }
+    struct psh_json_walk walk;
+    PUSHER_ASSERT(*position < container.raw_len);
+    if (!psh_json_enter(&walk, container.raw, container.raw_len)) return false;
+    if (*position > 0) walk.at = container.raw + *position;
+    if (!psh_json_next(&walk, key, value)) return false;
+    *position = (size_t)(walk.at - container.raw);
+    return true;
 }
 
-/* The same of a member's value, cut to cap. False when missing or no string. */
-static bool psh_json_get_text(const struct psh_json_object *object, const char *key,
-                              char *out, size_t cap)
+/* The inside of a string: escapes undone, terminated, cut to cap. False: cut. */
+static bool psh_json_to_text(const char *at, size_t at_len, char *out, size_t cap, size_t *len)
 {
-    PUSHER_ASSERT(cap > 0);
-    struct psh_value value = psh_json_get(object, key);
+    char nothing[1];
     struct psh_text text;
-    psh_env_text(&text, out, cap);
-    if (value.string) psh_json_copy(&value, &text);
-    return value.string;
+    if (!out) cap = 0;
+    psh_env_text(&text, cap > 0 ? out : nothing, cap > 0 ? cap : 1);
+    size_t full = psh_json_add_inside(&text, at, at_len);
+    PUSHER_ASSERT(full >= text.len);
+    if (len) *len = full;
+    return full < cap;
 }
 
-/* An unsigned number, as a number or as the text of one, less its fraction; fallback when it is
-   neither, or is written with an exponent. */
-static uint32_t psh_json_uint(const struct psh_value *value, uint32_t fallback)
+/* The number digits * 10^exponent; digits does not end in 0. */
+struct psh_json_decimal {
+    uint64_t digits;    /* the first 19 at most */
+    int64_t exponent;
+    bool negative, cut; /* cut: others than zeros came behind them */
+};
+
+/* From the "e" of a number on, or from its end. */
+static int64_t psh_json_exponent(const char *at, const char *end)
 {
-    uint64_t number = 0;
-    size_t i = 0;
-    if (value->len == 0 || !psh_json_digit((unsigned char)value->at[0])) return fallback;
-    for (; i < value->len && psh_json_digit((unsigned char)value->at[i]); i++) {
-        number = number * 10 + (uint64_t)(value->at[i] - '0');
-        if (number > UINT32_MAX) return fallback;
-    }
-    if (i < value->len && value->at[i] == '.') i++;
-    while (i < value->len && psh_json_digit((unsigned char)value->at[i])) i++;
-    return i == value->len ? (uint32_t)number : fallback;
+    int64_t exponent = 0;
+    bool negative = end - at > 1 && at[1] == '-';
+    for (; at < end; at++)
+        if (psh_json_digit((unsigned char)*at) && exponent < INT64_MAX / 100)
+            exponent = exponent * 10 + (*at - '0');
+    return negative ? -exponent : exponent;
 }
 
-static uint32_t psh_json_get_uint(const struct psh_json_object *object, const char *key,
-                                  uint32_t fallback)
+static struct psh_json_decimal psh_json_decimal_of(const char *at, size_t len)
 {
-    PUSHER_ASSERT(key);
-    struct psh_value value = psh_json_get(object, key);
-    return psh_json_uint(&value, fallback);
-}
-
-/* The inside of a JSON string; at most six times as long. */
-static void psh_json_escaped(struct psh_text *text, const char *bytes, size_t len)
-{
-    static const char hex[] = "0123456789abcdef";
-    PUSHER_ASSERT(bytes || len == 0);
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)bytes[i];
-        char escape[] = "\\u0000";
-        if (byte < 0x20) {
-            escape[4] = hex[byte >> 4];
-            escape[5] = hex[byte & 15];
-            psh_env_add(text, escape);
+    PUSHER_ASSERT(at && len > 0);
+    struct psh_json_decimal out;
+    const char *end = at + len;
+    bool fraction = false;
+    memset(&out, 0, sizeof out);
+    out.negative = *at == '-';
+    for (at += out.negative; at < end && *at != 'e' && *at != 'E'; at++) {
+        bool fits = out.digits < UINT64_C(1000000000000000000);
+        if (*at == '.') {
+            fraction = true;
             continue;
         }
-        if (byte == '"' || byte == '\\') psh_env_add(text, "\\");
-        psh_env_add_bytes(text, bytes + i, 1);
+        if (fits) out.digits = out.digits * 10 + (uint64_t)(*at - '0');
+        else if (*at != '0') out.cut = true;
+        if (fits == fraction) out.exponent += fraction ? -1 : 1;
     }
+    out.exponent = out.digits ? out.exponent + psh_json_exponent(at, end) : 0;
+    while (out.digits > 0 && out.digits % 10 == 0) {
+        out.digits /= 10;
+        out.exponent++;
+    }
+    return out;
 }
 
-/* The whole JSON string. */
-static void psh_json_quote(struct psh_text *text, const char *bytes, size_t len)
+static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
 {
-    PUSHER_ASSERT(text);
-    psh_env_add(text, "\"");
-    psh_json_escaped(text, bytes, len);
-    psh_env_add(text, "\"");
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    const uint64_t most = (uint64_t)INT64_MAX + decimal.negative;
+    if (decimal.cut || decimal.exponent < 0 || decimal.exponent > 18) return false;
+    uint64_t value = decimal.digits;
+    for (; decimal.exponent > 0; decimal.exponent--) {
+        if (value > most / 10) return false;
+        value *= 10;
+    }
+    if (value > most) return false;
+    PUSHER_ASSERT(value > 0 || decimal.digits == 0);
+    if (!decimal.negative) *out = (int64_t)value;
+    else *out = value ? -(int64_t)(value - 1) - 1 : 0;
+    return true;
+}
+
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+struct psh_json_binary {
+    uint64_t mantissa;
+    int exponent;
+};
+
+static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct psh_json_binary b)
+{
+    const uint64_t half = UINT32_MAX;
+    uint64_t low = (a.mantissa & half) * (b.mantissa & half);
+    uint64_t left = (a.mantissa >> 32) * (b.mantissa & half);
+    uint64_t right = (a.mantissa & half) * (b.mantissa >> 32);
+    uint64_t middle = (low >> 32) + (left & half) + (right & half);
+    struct psh_json_binary product;
+    product.mantissa = (a.mantissa >> 32) * (b.mantissa >> 32) + (left >> 32) + (right >> 32) +
+                       (middle >> 32);
+    product.exponent = a.exponent + b.exponent + 64;
+    low = middle << 32 | (low & half);
+    if (!(product.mantissa >> 63)) {
+        product.mantissa = product.mantissa << 1 | low >> 63;
+        product.exponent--;
+        low <<= 1;
+    }
+    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    PUSHER_ASSERT(product.mantissa >> 63);
+    return product;
+}
+
+/* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
+static double psh_json_round(struct psh_json_binary from)
+{
+    PUSHER_ASSERT(from.mantissa >> 63);
+    int drop = from.exponent + 63 < -1022 ? 11 - 1022 - 63 - from.exponent : 11; /* subnormal */
+    if (drop > 63) return 0;
+    uint64_t kept = from.mantissa >> drop, rest = from.mantissa << (64 - drop);
+    if (rest > UINT64_C(1) << 63 || (rest == UINT64_C(1) << 63 && (kept & 1))) kept++;
+    double value = (double)kept;
+    int exponent = from.exponent + drop;
+    for (; exponent >= 32; exponent -= 32) value *= 4294967296.0;
+    for (; exponent <= -32; exponent += 32) value /= 4294967296.0;
+    if (exponent < 0) return value / (double)(UINT64_C(1) << -exponent);
+    return value * (double)(UINT64_C(1) << exponent);
+}
+
+/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
+   its 64 bits, all together by less than a fifth of a double's last place. */
+static double psh_json_power(uint64_t digits, int exponent)
+{
+    PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
+    struct psh_json_binary value = {digits, 0};
+    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
+    if (exponent < 0) {
+        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
+        power.exponent = -67;
+        exponent = -exponent;
+    }
+    for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
+    for (; exponent > 0; exponent >>= 1) {
+        if (exponent & 1) value = psh_json_times(value, power);
+        power = psh_json_times(power, power);
+    }
+    return psh_json_round(value);
+}
+
+static double psh_json_to_double(const char *at, size_t len)
+{
+    struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
+    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
+    double value = (double)decimal.digits;
+    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
+        if (places > 512) places = 512;
+        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
+    } else { /* both are exact, so that one step rounds once */
+        double power = 1;
+        for (; places > 0; places--) power *= 10;
+        value = decimal.exponent < 0 ? value / power : value * power;
+    }
+    return decimal.negative ? -value : value;
 }
 
 // >>table
@@ -2189,6 +2740,28 @@ static uint32_t psh_table_find(const struct psh_table *table, const char *name, 
             return table->buckets[i].id - 1;
     }
     return PSH_NONE;
+}
+
+/* For names that will be looked up soon, in two steps: starts to fetch the name's bucket; */
+static uint32_t psh_table_warm(const struct psh_table *table, const char *name, size_t len)
+{
+    PUSHER_ASSERT(table->buckets);
+    uint32_t hash = psh_table_hash(table, name, len);
+    PSH_PREFETCH(&table->buckets[hash & table->mask]);
+    return hash;
+}
+
+/* and its entry, or that of another name with this hash. NULL: there is none. */
+static struct psh_entry *psh_table_warm_entry(const struct psh_table *table, uint32_t hash)
+{
+    PUSHER_ASSERT(table->count <= table->mask);
+    uint32_t i = hash & table->mask;
+    while (table->buckets[i].id && table->buckets[i].hash != hash) i = (i + 1) & table->mask;
+    if (!table->buckets[i].id) return NULL;
+    struct psh_entry *entry = psh_table_at(table, table->buckets[i].id - 1);
+    PSH_PREFETCH(entry);
+    PSH_PREFETCH((char *)entry + table->pool.item_size - 1);
+    return entry;
 }
 
 static void psh_table_place(struct psh_table *table, uint32_t hash, uint32_t id)
@@ -2307,13 +2880,13 @@ struct psh_handlers { /* what a channel owns */
 struct psh_binding {
     struct psh_slot slot;
     uint32_t before, next, next_dead; /* ids */
+    uint16_t name_len;
+    bool dead;
     struct psh_handlers *owner;
     char *name;         /* NULL: every event */
-    size_t name_len;
     pusher_event_fn fn;
     void *user_data;
     uint64_t born;      /* the round in which it was made: it waits for the next one */
-    bool dead;
 };
 
 struct psh_bind {
@@ -2348,7 +2921,7 @@ static struct psh_list *psh_bind_list(const struct psh_binding *binding)
 static uint32_t psh_bind_add(struct psh_bind *bind, struct psh_handlers *owner, const char *name,
                              size_t name_len, pusher_event_fn fn, void *user_data)
 {
-    PUSHER_ASSERT(owner && fn);
+    PUSHER_ASSERT(owner && fn && name_len <= UINT16_MAX);
     uint32_t index = 0;
     char *copy = name ? psh_env_copy(bind->pool.env, name, name_len) : NULL;
     if (name && !copy) return 0;
@@ -2359,7 +2932,7 @@ static uint32_t psh_bind_add(struct psh_bind *bind, struct psh_handlers *owner, 
     }
     binding->owner = owner;
     binding->name = copy;
-    binding->name_len = name_len;
+    binding->name_len = (uint16_t)name_len;
     binding->fn = fn;
     binding->user_data = user_data;
     binding->born = bind->round;
@@ -2443,6 +3016,25 @@ static uint32_t psh_bind_kill_where(struct psh_bind *bind, const struct psh_hand
            psh_bind_kill_list(bind, &owner->named, name, fn, user_data);
 }
 
+/* For handlers that will hear an event soon, in two steps: starts to fetch the first binding; */
+static const struct psh_binding *psh_bind_warm(const struct psh_bind *bind,
+                                               const struct psh_handlers *handlers)
+{
+    uint32_t id = handlers->all.first ? handlers->all.first : handlers->named.first;
+    if (!id) return NULL;
+    const struct psh_binding *binding = psh_bind_at(bind, id);
+    PSH_PREFETCH(binding);
+    PSH_PREFETCH(&binding->born);
+    return binding;
+}
+
+/* and its name. */
+static void psh_bind_warm_name(const struct psh_binding *binding)
+{
+    PUSHER_ASSERT(binding);
+    if (binding->name) PSH_PREFETCH(binding->name);
+}
+
 static uint32_t psh_bind_run(struct psh_bind *bind, const struct psh_list *list, size_t name_len,
                              pusher_client *client, const pusher_event *event, const bool *stop)
 {
@@ -2484,310 +3076,340 @@ static void psh_bind_free(struct psh_bind *bind)
 }
 
 // >>member
-/* A presence channel's members: one block of memory each, a dense list of them, and a flat index
-   by the hash of their ids. */
+/* The members of a presence channel: an array without gaps, and flat open addressing to find one
+   by its id. Ids come from strangers, so the hash is keyed. */
 
+enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+
+enum psh_member_result {
+    PSH_MEMBER_ADDED = 0,
+    PSH_MEMBER_CHANGED, /* a known id with another info, which has taken the place of the old one */
+    PSH_MEMBER_SAME,    /* a known id, and nothing new */
+    PSH_MEMBER_FULL,
+    PSH_MEMBER_MEMORY,
+    PSH_MEMBER_BAD      /* not what the protocol says */
+};
+
+/* One allocation; the id and the info (JSON text, "" = none given) stand behind it, terminated. */
 struct psh_member {
-    uint32_t hash, id_len, info_len;
-    char text[1]; /* id NUL info NUL */
+    uint32_t hash;
+    uint32_t id_len, info_len;
 };
 
 struct psh_members {
     const struct psh_env *env;
     uint64_t key[2];
-    struct psh_member **items;
-    uint32_t *buckets; /* index + 1 of an item; 0 = empty */
-    uint32_t count, cap, mask, max;
+    struct psh_member **items; /* and the buckets behind them, in one allocation */
+    uint32_t *buckets;         /* index + 1; 0 = empty */
+    uint32_t mask;             /* number of buckets - 1 */
+    uint32_t count, cap, max;
 };
 
-enum psh_member_result {
-    PSH_MEMBER_ADDED = 0,
-    PSH_MEMBER_CHANGED, /* was there; has another info now */
-    PSH_MEMBER_SAME,
-    PSH_MEMBER_FULL,    /* max is reached */
-    PSH_MEMBER_MEMORY,
-    PSH_MEMBER_BAD      /* the text is not what it should be */
-};
-
-enum { PSH_MEMBER_ID = 255 }; /* bytes; pusher.com allows 128 characters */
-
-static void psh_member_init(struct psh_members *m, const struct psh_env *env,
+static void psh_member_init(struct psh_members *members, const struct psh_env *env,
                             const uint64_t key[2], uint32_t max)
 {
-    PUSHER_ASSERT(m && max > 0);
-    memset(m, 0, sizeof *m);
-    m->env = env;
-    m->key[0] = key[0];
-    m->key[1] = key[1];
-    m->max = max;
+    PUSHER_ASSERT(members && env && max > 0);
+    memset(members, 0, sizeof *members);
+    members->env = env;
+    members->key[0] = key[0];
+    members->key[1] = key[1];
+    members->max = max;
 }
 
-static void psh_member_free(struct psh_members *m)
+/* The list is empty afterwards, and may be filled again. */
+static void psh_member_free(struct psh_members *members)
 {
-    PUSHER_ASSERT(m->count <= m->cap);
-    for (uint32_t i = 0; i < m->count; i++) psh_env_free(m->env, m->items[i]);
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = NULL;
-    m->buckets = NULL;
-    m->count = m->cap = m->mask = 0;
+    PUSHER_ASSERT(members->count <= members->cap);
+    for (uint32_t i = 0; i < members->count; i++) psh_env_free(members->env, members->items[i]);
+    psh_env_free(members->env, members->items);
+    members->items = NULL;
+    members->buckets = NULL;
+    members->mask = members->count = members->cap = 0;
 }
 
-static const char *psh_member_id(const struct psh_member *member)
-{
-    PUSHER_ASSERT(member->text[member->id_len] == '\0');
-    return member->text;
-}
-
-/* JSON, or "". */
-static const char *psh_member_info(const struct psh_member *member)
+static char *psh_member_id(struct psh_member *member)
 {
     PUSHER_ASSERT(member);
-    return member->text + member->id_len + 1;
+    return (char *)(member + 1);
 }
 
-static uint32_t psh_member_hash(const struct psh_members *m, const char *id, size_t len)
+static char *psh_member_info(struct psh_member *member)
 {
-    uint64_t hash = psh_codec_hash(m->key, id, len);
+    return psh_member_id(member) + member->id_len + 1;
+}
+
+static uint32_t psh_member_hash(const struct psh_members *members, const char *id, size_t len)
+{
+    uint64_t hash = psh_codec_hash(members->key, id, len);
     return (uint32_t)(hash ^ hash >> 32);
 }
 
-/* The bucket of this id, or the empty one where it would stand. */
-static uint32_t psh_member_bucket(const struct psh_members *m, uint32_t hash, const char *id,
-                                  size_t len)
+/* The bucket that holds this (index + 1, or 0 for the first empty one). It must be there. */
+static uint32_t psh_member_bucket(const struct psh_members *members, uint32_t hash, uint32_t holds)
 {
-    PUSHER_ASSERT(m->buckets && m->count <= m->mask);
-    uint32_t i = hash & m->mask;
-    for (; m->buckets[i]; i = (i + 1) & m->mask) {
-        const struct psh_member *member = m->items[m->buckets[i] - 1];
-        if (member->hash == hash && member->id_len == len && memcmp(member->text, id, len) == 0)
-            break;
+    PUSHER_ASSERT(members->buckets && holds <= members->count);
+    uint32_t i = hash & members->mask;
+    while (members->buckets[i] != holds) {
+        PUSHER_ASSERT(members->buckets[i] != 0);
+        i = (i + 1) & members->mask;
     }
     return i;
 }
 
-/* The index of this id, or PSH_NONE. */
-static uint32_t psh_member_find(const struct psh_members *m, const char *id, size_t len)
+static uint32_t psh_member_look_up(const struct psh_members *members, uint32_t hash,
+                                   const char *id, size_t len)
 {
-    PUSHER_ASSERT(id || len == 0);
-    if (m->count == 0) return PSH_NONE;
-    uint32_t bucket = psh_member_bucket(m, psh_member_hash(m, id, len), id, len);
-    return m->buckets[bucket] ? m->buckets[bucket] - 1 : PSH_NONE;
+    if (members->count == 0) return PSH_NONE;
+    for (uint32_t i = hash & members->mask; members->buckets[i]; i = (i + 1) & members->mask) {
+        struct psh_member *member = members->items[members->buckets[i] - 1];
+        if (member->hash == hash && member->id_len == len &&
+            memcmp(psh_member_id(member), id, len) == 0)
+            return members->buckets[i] - 1;
+    }
+    return PSH_NONE;
 }
 
-/* Room for one more; the index is at most half full. */
-static bool psh_member_grow(struct psh_members *m)
+/* The member's index, or PSH_NONE. An index holds until the next take. */
+static uint32_t psh_member_find(const struct psh_members *members, const char *id, size_t len)
 {
-    if (m->count < m->cap) return true;
-    if (m->cap > UINT32_MAX / 8) return false;
-    uint32_t cap = m->cap ? m->cap * 2 : 8, mask = cap * 2 - 1;
+    PUSHER_ASSERT(id || len == 0);
+    return psh_member_look_up(members, psh_member_hash(members, id, len), id, len);
+}
+
+/* Room for one more. At most three quarters full, so that a probe is short and always ends. */
+static bool psh_member_grow(struct psh_members *members)
+{
+    if (members->count < members->cap) return true;
+    if (members->mask > UINT32_MAX / 4) return false;
+    uint32_t size = members->buckets ? (members->mask + 1) * 2 : 8, cap = size / 4 * 3;
+    size_t unit = sizeof *members->items + sizeof *members->buckets;
+    if (size > SIZE_MAX / unit) return false;
     struct psh_member **items =
-        (struct psh_member **)psh_env_alloc(m->env, cap * sizeof *items);
-    uint32_t *buckets = (uint32_t *)psh_env_alloc(m->env, (mask + (size_t)1) * sizeof *buckets);
-    if (!items || !buckets) {
-        psh_env_free(m->env, items);
-        psh_env_free(m->env, buckets);
-        return false;
-    }
-    if (m->count > 0) memcpy(items, m->items, m->count * sizeof *items);
-    memset(buckets, 0, (mask + (size_t)1) * sizeof *buckets);
-    for (uint32_t i = 0; i < m->count; i++) {
-        uint32_t at = items[i]->hash & mask;
-        while (buckets[at]) at = (at + 1) & mask;
-        buckets[at] = i + 1;
-    }
-    psh_env_free(m->env, m->items);
-    psh_env_free(m->env, m->buckets);
-    m->items = items;
-    m->buckets = buckets;
-    m->cap = cap;
-    m->mask = mask;
+        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof *items + size * sizeof size);
+    if (!items) return false;
+    if (members->count) memcpy(items, members->items, members->count * sizeof *items);
+    psh_env_free(members->env, members->items);
+    members->items = items;
+    members->buckets = (uint32_t *)(void *)(items + cap);
+    memset(members->buckets, 0, size * sizeof *members->buckets);
+    members->mask = size - 1;
+    members->cap = cap;
+    for (uint32_t i = 0; i < members->count; i++)
+        members->buckets[psh_member_bucket(members, items[i]->hash, 0)] = i + 1;
     return true;
 }
 
-static struct psh_member *psh_member_make(const struct psh_members *m, const char *id,
-                                          size_t id_len, const char *info, size_t info_len)
+static struct psh_member *psh_member_make(const struct psh_env *env, const char *id, size_t id_len,
+                                          const char *info, size_t info_len)
 {
-    PUSHER_ASSERT(id_len <= PSH_MEMBER_ID && info_len < UINT32_MAX);
+    PUSHER_ASSERT(id_len <= PSH_MEMBER_MAX_ID && info_len <= UINT32_MAX - 1024);
     struct psh_member *member =
-        (struct psh_member *)psh_env_alloc(m->env, sizeof *member + id_len + info_len + 1);
+        (struct psh_member *)psh_env_alloc(env, sizeof *member + id_len + info_len + 2);
     if (!member) return NULL;
-    member->hash = psh_member_hash(m, id, id_len);
+    memset(member, 0, sizeof *member);
     member->id_len = (uint32_t)id_len;
     member->info_len = (uint32_t)info_len;
-    memcpy(member->text, id, id_len);
-    member->text[id_len] = '\0';
-    if (info_len > 0) memcpy(member->text + id_len + 1, info, info_len);
-    member->text[id_len + 1 + info_len] = '\0';
+    if (id_len) memcpy(psh_member_id(member), id, id_len);
+    psh_member_id(member)[id_len] = '\0';
+    if (info_len) memcpy(psh_member_info(member), info, info_len);
+    psh_member_info(member)[info_len] = '\0';
     return member;
 }
 
-static enum psh_member_result psh_member_put(struct psh_members *m, const char *id, size_t id_len,
-                                             const char *info, size_t info_len)
+/* Gives the member at index another info. */
+static enum psh_member_result psh_member_change(struct psh_members *members, uint32_t index,
+                                                const char *info, size_t info_len)
 {
-    uint32_t at = psh_member_find(m, id, id_len);
-    PUSHER_ASSERT(m->count <= m->max);
-    if (at != PSH_NONE && m->items[at]->info_len == info_len &&
-        (info_len == 0 || memcmp(psh_member_info(m->items[at]), info, info_len) == 0))
+    struct psh_member *old = members->items[index];
+    if (!info) return PSH_MEMBER_SAME;
+    if (old->info_len == info_len && memcmp(psh_member_info(old), info, info_len) == 0)
         return PSH_MEMBER_SAME;
-    if (at == PSH_NONE && m->count == m->max) return PSH_MEMBER_FULL;
-    struct psh_member *member = psh_member_make(m, id, id_len, info, info_len);
-    if (!member || (at == PSH_NONE && !psh_member_grow(m))) {
-        psh_env_free(m->env, member);
-        return PSH_MEMBER_MEMORY;
-    }
-    if (at != PSH_NONE) {
-        psh_env_free(m->env, m->items[at]);
-        m->items[at] = member;
-        return PSH_MEMBER_CHANGED;
-    }
-    uint32_t bucket = psh_member_bucket(m, member->hash, id, id_len);
-    m->items[m->count++] = member;
-    m->buckets[bucket] = m->count;
+    struct psh_member *member =
+        psh_member_make(members->env, psh_member_id(old), old->id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = old->hash;
+    members->items[index] = member;
+    psh_env_free(members->env, old);
+    return PSH_MEMBER_CHANGED;
+}
+
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
+   BAD: the id is too long. */
+static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
+                                             size_t id_len, const char *info, size_t info_len)
+{
+    PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
+    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
+    uint32_t hash = psh_member_hash(members, id, id_len);
+    uint32_t index = psh_member_look_up(members, hash, id, id_len);
+    if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
+    if (members->count >= members->max) return PSH_MEMBER_FULL;
+    if (!psh_member_grow(members)) return PSH_MEMBER_MEMORY;
+    struct psh_member *member = psh_member_make(members->env, id, id_len, info, info_len);
+    if (!member) return PSH_MEMBER_MEMORY;
+    member->hash = hash;
+    uint32_t bucket = psh_member_bucket(members, hash, 0);
+    members->items[members->count++] = member;
+    members->buckets[bucket] = members->count;
     return PSH_MEMBER_ADDED;
 }
 
-static void psh_member_unindex(struct psh_members *m, uint32_t hole)
+/* Empties a bucket; those behind it move up where that brings them nearer to their home. */
+static void psh_member_empty(struct psh_members *members, uint32_t hole)
 {
-    PUSHER_ASSERT(m->buckets[hole]);
-    for (uint32_t i = (hole + 1) & m->mask; m->buckets[i]; i = (i + 1) & m->mask) {
-        uint32_t home = m->items[m->buckets[i] - 1]->hash & m->mask;
-        if (((i - home) & m->mask) < ((i - hole) & m->mask)) continue;
-        m->buckets[hole] = m->buckets[i];
+    uint32_t mask = members->mask;
+    for (uint32_t i = (hole + 1) & mask; members->buckets[i]; i = (i + 1) & mask) {
+        uint32_t home = members->items[members->buckets[i] - 1]->hash & mask;
+        if (((i - home) & mask) < ((i - hole) & mask)) continue;
+        members->buckets[hole] = members->buckets[i];
         hole = i;
     }
-    m->buckets[hole] = 0;
+    members->buckets[hole] = 0;
 }
 
-/* Takes the member out of the list; the last one moves into its place. The caller frees it. */
-static struct psh_member *psh_member_take(struct psh_members *m, uint32_t index)
+/* Takes a member out of the list and hands it over, to be freed with psh_env_free(): who has gone
+   can still be shown. The last member moves to its index. */
+static struct psh_member *psh_member_take(struct psh_members *members, uint32_t index)
 {
-    PUSHER_ASSERT(index < m->count);
-    struct psh_member *member = m->items[index], *last = m->items[m->count - 1];
-    psh_member_unindex(m, psh_member_bucket(m, member->hash, member->text, member->id_len));
-    if (member != last)
-        m->buckets[psh_member_bucket(m, last->hash, last->text, last->id_len)] = index + 1;
-    m->items[index] = last;
-    m->count--;
-    return member;
-}
-
-/* The text of an id: a string, or a number as it stands. False: neither, empty or too long. */
-static bool psh_member_id_of(const struct psh_value *value, char id[PSH_MEMBER_ID + 1],
-                             size_t *len)
-{
-    if (value->raw_len == 0 || value->len > 6 * (size_t)PSH_MEMBER_ID) return false;
-    if (!value->string && !psh_json_digit((unsigned char)value->at[value->len - 1])) return false;
-    struct psh_text text;
-    psh_env_text(&text, id, PSH_MEMBER_ID + 1);
-    if (value->string) psh_json_copy(value, &text);
-    else psh_env_add_bytes(&text, value->at, value->len);
-    *len = text.len;
-    return text.len > 0 && !text.cut && strlen(id) == text.len;
-}
-
-/* A member_added or member_removed: {"user_id":...,"user_info":...}. */
-static bool psh_member_read(const char *json, size_t len, char id[PSH_MEMBER_ID + 1],
-                            size_t *id_len, struct psh_value *info)
-{
-    struct psh_json_walk walk;
-    struct psh_value key, value, user;
-    memset(&user, 0, sizeof user);
-    memset(info, 0, sizeof *info);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "user_id")) user = value;
-        if (psh_json_key_is(&key, "user_info")) *info = value;
+    PUSHER_ASSERT(index < members->count);
+    struct psh_member *taken = members->items[index];
+    uint32_t last = members->count - 1;
+    psh_member_empty(members, psh_member_bucket(members, taken->hash, index + 1));
+    if (index != last) {
+        struct psh_member *moved = members->items[last];
+        members->buckets[psh_member_bucket(members, moved->hash, last + 1)] = index + 1;
+        members->items[index] = moved;
     }
-    return psh_member_id_of(&user, id, id_len);
+    members->count = last;
+    return taken;
 }
 
-/* What a snapshot says: the ids, and the infos by id or, when the ids are 0, 1, 2 ..., in a list
-   (PHP writes such an object as an array). */
-struct psh_member_source {
+/* The text of an id, which some servers send as a number. False: it is no id. */
+static bool psh_member_id_text(const struct psh_value *id, struct psh_text *out)
+{
+    PUSHER_ASSERT(out->len == 0);
+    if (id->raw_len == 0) return false;
+    if (!id->string && *id->at != '-' && !psh_json_digit((unsigned char)*id->at)) return false;
+    if (id->string) (void)psh_json_add_inside(out, id->at, id->len);
+    else psh_env_add_bytes(out, id->at, id->len);
+    return !out->cut;
+}
+
+/* Reads the data of member_added and member_removed: {"user_id":..,"user_info":..}. The id is
+   terminated; cap is at most PSH_MEMBER_MAX_ID + 1. info->raw is JSON text; raw_len 0: none. */
+static bool psh_member_read(const char *json, size_t len, char *id, size_t cap, size_t *id_len,
+                            struct psh_value *info)
+{
+    PUSHER_ASSERT(cap <= PSH_MEMBER_MAX_ID + 1);
+    struct psh_json_walk walk;
+    struct psh_text text;
+    psh_env_text(&text, id, cap);
+    memset(info, 0, sizeof *info);
+    *id_len = 0;
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value user_id = psh_json_pick(walk, "user_id");
+    *info = psh_json_pick(walk, "user_info");
+    bool good = psh_member_id_text(&user_id, &text);
+    *id_len = text.len;
+    return good;
+}
+
+struct psh_member_lists {
     struct psh_value ids, hash;
 };
 
-static bool psh_member_find_source(const char *json, size_t len,
-                                   struct psh_member_source *source)
+static bool psh_member_container(const struct psh_value *value)
+{
+    return value->raw_len > 0 && (*value->raw == '{' || *value->raw == '[');
+}
+
+/* {"presence":{"ids":[..],"hash":{..}}}, of which one of the two may be missing. */
+static bool psh_member_lists_of(const char *json, size_t len, struct psh_member_lists *lists)
 {
     struct psh_json_walk walk;
-    struct psh_value key, value, presence;
-    memset(source, 0, sizeof *source);
-    memset(&presence, 0, sizeof presence);
-    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len) || !walk.object)
-        return false;
-    while (psh_json_next(&walk, &key, &value))
-        if (psh_json_key_is(&key, "presence")) presence = value;
-    if (presence.raw_len == 0 || !psh_json_enter(&walk, presence.raw, presence.raw_len) ||
-        !walk.object)
-        return false;
+    struct psh_value key, value;
+    memset(lists, 0, sizeof *lists);
+    if (!psh_json_valid(json, len) || !psh_json_enter(&walk, json, len)) return false;
+    struct psh_value presence = psh_json_pick(walk, "presence");
+    if (!psh_member_container(&presence)) return false;
+    (void)psh_json_enter(&walk, presence.raw, presence.raw_len);
     while (psh_json_next(&walk, &key, &value)) {
-        if (psh_json_key_is(&key, "ids")) source->ids = value;
-        if (psh_json_key_is(&key, "hash")) source->hash = value;
+        if (psh_json_key_is(&key, "ids")) lists->ids = value;
+        if (psh_json_key_is(&key, "hash")) lists->hash = value;
     }
-    return source->ids.raw_len > 0 || source->hash.raw_len > 0;
+    return psh_member_container(&lists->ids) || psh_member_container(&lists->hash);
 }
 
-/* Adds one, unless its id cannot be one. A null says nothing about a member. */
-static enum psh_member_result psh_member_add(struct psh_members *m, const struct psh_value *id_of,
-                                             const struct psh_value *info)
+/* One member of a snapshot. What is no id is left out. False: no memory. */
+static bool psh_member_fill_one(struct psh_members *members, const struct psh_value *id,
+                                const struct psh_value *info, bool *full)
 {
-    char id[PSH_MEMBER_ID + 1];
-    size_t len = 0;
-    bool known = info->raw_len > 0 && *info->raw != 'n';
-    if (!psh_member_id_of(id_of, id, &len)) return PSH_MEMBER_BAD;
-    if (!known && psh_member_find(m, id, len) != PSH_NONE) return PSH_MEMBER_SAME;
-    return psh_member_put(m, id, len, known ? info->raw : "", known ? info->raw_len : 0);
+    char buffer[PSH_MEMBER_MAX_ID + 1];
+    struct psh_text text;
+    psh_env_text(&text, buffer, sizeof buffer);
+    if (!psh_member_id_text(id, &text)) return true;
+    enum psh_member_result result = psh_member_put(members, text.at, text.len, info->raw,
+                                                   info->raw_len);
+    if (result == PSH_MEMBER_FULL) *full = true;
+    return result != PSH_MEMBER_MEMORY;
 }
 
-/* Every member of the object or list `from`; infos: the matching list of infos, or NULL. */
-static enum psh_member_result psh_member_add_all(struct psh_members *m,
-                                                 const struct psh_value *from,
-                                                 const struct psh_value *infos)
+/* hash as an object of id and info; or as the list that PHP makes of the keys 0, 1, 2 ...: its
+   infos belong to the ids in their order, and without ids to their own numbers. */
+static bool psh_member_fill_hash(struct psh_members *members, const struct psh_member_lists *lists,
+                                 bool *full)
 {
-    struct psh_json_walk walk, info_walk;
-    struct psh_value key, value, none, unused;
-    enum psh_member_result worst = PSH_MEMBER_ADDED;
+    struct psh_json_walk walk, ids;
+    struct psh_value key, id, info;
+    if (!psh_member_container(&lists->hash)) return true;
+    (void)psh_json_enter(&walk, lists->hash.raw, lists->hash.raw_len);
+    bool named = psh_member_container(&lists->ids);
+    if (named) (void)psh_json_enter(&ids, lists->ids.raw, lists->ids.raw_len);
+    for (uint32_t i = 0; psh_json_next(&walk, &id, &info); i++) {
+        char digits[24];
+        struct psh_text number;
+        psh_env_text(&number, digits, sizeof digits);
+        if (!walk.object && !named) {
+            psh_env_add_uint(&number, i);
+            id.at = id.raw = digits;
+            id.len = id.raw_len = number.len;
+        } else if (!walk.object && !psh_json_next(&ids, &key, &id)) {
+            return true;
+        }
+        if (!psh_member_fill_one(members, &id, &info, full)) return false;
+    }
+    return true;
+}
+
+/* Those of ids that hash did not have, too. */
+static bool psh_member_fill_ids(struct psh_members *members, const struct psh_value *ids,
+                                bool *full)
+{
+    struct psh_json_walk walk;
+    struct psh_value key, id, none;
     memset(&none, 0, sizeof none);
-    if (from->raw_len == 0 || !psh_json_enter(&walk, from->raw, from->raw_len)) return worst;
-    bool object = walk.object;
-    if (infos && (!psh_json_enter(&info_walk, infos->raw, infos->raw_len))) infos = NULL;
-    while (psh_json_next(&walk, &key, &value)) {
-        struct psh_value info = none;
-        if (infos && !psh_json_next(&info_walk, &unused, &info)) infos = NULL;
-        enum psh_member_result result = object ? psh_member_add(m, &key, &value)
-                                               : psh_member_add(m, &value, &info);
-        if (result == PSH_MEMBER_MEMORY) return result;
-        if (result == PSH_MEMBER_FULL) worst = result;
-    }
-    return worst;
+    if (!psh_member_container(ids)) return true;
+    (void)psh_json_enter(&walk, ids->raw, ids->raw_len);
+    while (psh_json_next(&walk, &key, &id))
+        if (!psh_member_fill_one(members, &id, &none, full)) return false;
+    return true;
 }
 
-/* Fills an empty list from the data of subscription_succeeded: ADDED, FULL (the first max are in
-   it), MEMORY or BAD (then it is empty). */
-static enum psh_member_result psh_member_snapshot(struct psh_members *m, const char *json,
+/* Fills an empty list from the data of subscription_succeeded. ADDED: done; FULL: done, but there
+   are more than max. MEMORY and BAD leave the list empty. */
+static enum psh_member_result psh_member_snapshot(struct psh_members *members, const char *json,
                                                   size_t len)
 {
-    struct psh_member_source source;
-    struct psh_json_walk walk;
-    PUSHER_ASSERT(m->count == 0);
-    if (!psh_member_find_source(json, len, &source)) return PSH_MEMBER_BAD;
-    bool list = source.hash.raw_len > 0 && *source.hash.raw == '[';
-    bool ids = source.ids.raw_len > 0 && psh_json_enter(&walk, source.ids.raw, source.ids.raw_len);
-    if (!ids && !list && (source.hash.raw_len == 0 || *source.hash.raw != '{'))
-        return PSH_MEMBER_BAD;
-    /* Infos first, for an object has the ids, too; then those that have no info. */
-    enum psh_member_result a = PSH_MEMBER_ADDED, b = PSH_MEMBER_ADDED;
-    if (!list) a = psh_member_add_all(m, &source.hash, NULL);
-    if (a != PSH_MEMBER_MEMORY)
-        b = psh_member_add_all(m, &source.ids, list ? &source.hash : NULL);
-    if (a == PSH_MEMBER_MEMORY || b == PSH_MEMBER_MEMORY) {
-        psh_member_free(m);
+    PUSHER_ASSERT(members->count == 0);
+    struct psh_member_lists lists;
+    bool full = false;
+    if (!psh_member_lists_of(json, len, &lists)) return PSH_MEMBER_BAD;
+    if (!psh_member_fill_hash(members, &lists, &full) ||
+        !psh_member_fill_ids(members, &lists.ids, &full)) {
+        psh_member_free(members);
         return PSH_MEMBER_MEMORY;
     }
-    return a == PSH_MEMBER_FULL || b == PSH_MEMBER_FULL ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
+    return full ? PSH_MEMBER_FULL : PSH_MEMBER_ADDED;
 }
 
 // >>http
@@ -3630,9 +4252,8 @@ static size_t psh_ws_room(struct psh_ws *ws)
 /* Will a text of this length fit into the output when that is empty? */
 static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
 {
-    size_t kept = (size_t)PSH_WS_RESERVE + PSH_WS_FRAME_HEAD;
-    PUSHER_ASSERT(ws->out_cap > kept);
-    return len <= ws->out_cap - kept;
+    PUSHER_ASSERT(ws->out_cap > (size_t)PSH_WS_RESERVE + (size_t)PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - (size_t)PSH_WS_RESERVE - (size_t)PSH_WS_FRAME_HEAD;
 }
 
 /* One whole masked frame into the output, or nothing at all. */
@@ -3954,6 +4575,26 @@ static enum psh_ws_result psh_ws_next(struct psh_ws *ws)
     return result;
 }
 
+/* A look ahead over what is not framed yet: the next text message that lies in one frame, for all
+   that can be seen without checks. *at begins as 0. NULL: the end, or something else. */
+static const char *psh_ws_ahead(const struct psh_ws *ws, size_t *at, size_t *len)
+{
+    PUSHER_ASSERT(ws->in_at <= ws->in.len);
+    size_t have = ws->in.len - ws->in_at, from = *at;
+    if (from == 0) { /* the rest of the present frame */
+        if (ws->left >= have) return NULL;
+        from = (size_t)ws->left;
+    }
+    if (have - from < 4) return NULL;
+    const unsigned char *head = ws->in.data + ws->in_at + from;
+    if (head[0] != (0x80 | WSLAY_TEXT_FRAME) || head[1] > 126) return NULL;
+    size_t head_len = head[1] < 126 ? 2 : 4;
+    *len = head[1] < 126 ? head[1] : (size_t)(head[2] << 8 | head[3]);
+    if (*len > have - from - head_len) return NULL;
+    *at = from + head_len + *len;
+    return (const char *)head + head_len;
+}
+
 // >>proto
 /* Pusher messages <-> structs. Pure: no state, no time. */
 
@@ -4068,16 +4709,11 @@ static void psh_proto_error(const struct psh_value *data, struct psh_server_erro
 static bool psh_proto_pick(const char *text, size_t len, const char *name, struct psh_value *value)
 {
     struct psh_json_walk walk;
-    struct psh_value key, item;
-    bool found = false;
+    PUSHER_ASSERT(text && name);
     if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
         return false;
-    while (psh_json_next(&walk, &key, &item)) {
-        if (!psh_json_key_is(&key, name)) continue;
-        *value = item;
-        found = true;
-    }
-    return found;
+    *value = psh_json_pick(walk, name);
+    return value->raw_len > 0;
 }
 
 enum { PSH_USER_ID = 256 };
@@ -4312,7 +4948,10 @@ static const char *psh_proto_channel_in(const char *message, const char *socket_
     const char *at = strstr(message, socket_id);
     if (!at || at[strlen(socket_id)] != ':') return NULL;
     at += strlen(socket_id) + 1;
-    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) ++*len;
+    for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
+        if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
+        ++*len;
+    }
     return *len > 0 ? at : NULL;
 }
 
@@ -5253,7 +5892,7 @@ static const char *psh_tls_alert(unsigned char alert)
     case 49: return "access_denied";
     case 50: return "decode_error";
     case 51: return "decrypt_error";
-    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 70: return "protocol_version: it and this mbedTLS have none in common, from TLS 1.2 on";
     case 71: return "insufficient_security";
     case 80: return "internal_error";
     case 90: return "user_canceled";
@@ -6820,7 +7459,10 @@ static pusher_event psh_client_event(const pusher_client *client, uint32_t index
     event.data_was_string = data->string;
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
-    event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
+    bool presence = index != PSH_NONE &&
+                    psh_proto_is_presence((pusher_kind)psh_client_at(client, index)->entry.kind);
+    bool sender = presence && user->len > 0 && (user->string || *user->at != 'n');
+    event.user_id = sender ? user->at : NULL;
     event.member = NULL;
     event.from_cache = false;
     event.outage_ms = 0;
@@ -7082,8 +7724,9 @@ static enum psh_urge psh_client_urge(uint32_t code)
 
 static void psh_client_say_code(struct psh_text *say, uint32_t code, const char *reason)
 {
-    psh_env_add_uint(say, code);
-    if (*reason) psh_env_add(say, " ");
+    if (code) psh_env_add_uint(say, code);
+    if (code && *reason) psh_env_add(say, " ");
+    if (!code && !*reason) psh_env_add(say, "no reason given");
     psh_env_add_foreign(say, reason, strlen(reason));
 #if defined(PUSHER_TLS)
     if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
@@ -7305,6 +7948,13 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
     return true;
 }
 
+static bool psh_client_owes(const pusher_client *client)
+{
+    size_t len;
+    (void)psh_ws_output(&client->ws, &len);
+    return len > 0;
+}
+
 static bool psh_client_has_stream(const pusher_client *client)
 {
     return client->stream && client->phase >= PSH_UPGRADING && client->phase <= PSH_LEAVING;
@@ -7469,7 +8119,7 @@ static void psh_client_full(pusher_client *client, uint32_t index)
                               ": more members than options.max_members; the rest is not listed");
 }
 
-static pusher_member psh_client_member(const struct psh_member *from)
+static pusher_member psh_client_member(struct psh_member *from)
 {
     pusher_member member = {NULL, NULL, 0};
     if (!from) return member;
@@ -7481,7 +8131,7 @@ static pusher_member psh_client_member(const struct psh_member *from)
 
 /* Tells of a member who came or went; data: as the server would have said it, or made here. */
 static void psh_client_tell_member(pusher_client *client, uint32_t index, enum psh_kind kind,
-                                   const struct psh_member *who, const struct psh_envelope *said)
+                                   struct psh_member *who, const struct psh_envelope *said)
 {
     struct psh_envelope envelope = *said;
     pusher_member member = psh_client_member(who);
@@ -7501,7 +8151,7 @@ static void psh_client_tell_difference(pusher_client *client, uint32_t index, en
     envelope.channel.at = psh_client_at(client, index)->entry.name;
     envelope.channel.string = true;
     for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
-        const struct psh_member *who = these->items[i];
+        struct psh_member *who = these->items[i];
         const char *id = psh_member_id(who);
         if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
         psh_client_tell_member(client, index, kind, who, &envelope);
@@ -7583,7 +8233,7 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     if (!more || !psh_proto_is_presence((pusher_kind)entry->kind)) return;
     if (entry->state != PSH_SUB_LIVE) return; /* the list that comes with the yes is newer */
     if (data->raw_len == 0 ||
-        !psh_member_read(data->at, data->len, id, &len, &info)) {
+        !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
                                   kind == PSH_KIND_JOINED
                                       ? ": a member_added that cannot be read was ignored"
@@ -7959,11 +8609,10 @@ static void psh_client_on_close(pusher_client *client)
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame, before the stream is given up. */
-    if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
-        client->phase > PSH_ONLINE)
-        return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), false);
+    /* Our answer to its close frame goes first, now or in the next polls. */
+    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
+                    psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8018,12 +8667,53 @@ static void psh_client_upgrade(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_HTTP, (uint32_t)status, PSH_URGE_SOON, false);
 }
 
+/* With very many channels nearly every event finds its channel, the channel's name and its handlers
+   in memory that no cache holds. All messages that have just arrived are therefore looked at ahead,
+   and what they will need is fetched at the same time instead of one after the other. */
+enum { PSH_AHEAD_CHANNELS = 2048, PSH_AHEAD = 32 };
+
+static uint32_t psh_client_warm_names(const pusher_client *client, size_t *at,
+                                      uint32_t hashes[PSH_AHEAD])
+{
+    uint32_t count = 0;
+    size_t len = 0, name_len = 0;
+    const char *text = "";
+    while (count < PSH_AHEAD && (text = psh_ws_ahead(&client->ws, at, &len)) != NULL) {
+        const char *name = psh_json_guess_channel(text, len, &name_len);
+        if (name) hashes[count++] = psh_table_warm(&client->table, name, name_len);
+    }
+    return count;
+}
+
+static void psh_client_look_ahead(const pusher_client *client)
+{
+    uint32_t hashes[PSH_AHEAD], count = PSH_AHEAD;
+    const struct psh_channel *channels[PSH_AHEAD];
+    const struct psh_binding *bindings[PSH_AHEAD];
+    size_t at = 0;
+    if (client->table.count < PSH_AHEAD_CHANNELS) return;
+    while (count == PSH_AHEAD) {
+        count = psh_client_warm_names(client, &at, hashes);
+        for (uint32_t i = 0; i < count; i++)
+            channels[i] = (struct psh_channel *)psh_table_warm_entry(&client->table, hashes[i]);
+        for (uint32_t i = 0; i < count; i++) {
+            bindings[i] = NULL;
+            if (!channels[i]) continue;
+            PSH_PREFETCH(channels[i]->entry.name);
+            bindings[i] = psh_bind_warm(&client->bind, &channels[i]->handlers);
+        }
+        for (uint32_t i = 0; i < count; i++)
+            if (bindings[i]) psh_bind_warm_name(bindings[i]);
+    }
+}
+
 static void psh_client_bytes(pusher_client *client)
 {
     PUSHER_ASSERT(client->stream);
     client->last_received = client->now;
     client->pong_by = PSH_NEVER;
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
+    if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
     if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
@@ -8052,6 +8742,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
+        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -8490,7 +9181,7 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        if (data.string) psh_json_copy(&data, &text);
+        if (data.string) (void)psh_json_add_inside(&text, data.at, data.len);
         else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
@@ -8578,6 +9269,11 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     uint64_t at = client->now + wait;
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": authorization put off: ");
+    if (more->ask.text) psh_env_add_foreign(say, more->ask.text, strlen(more->ask.text));
+    psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
     if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
@@ -8760,6 +9456,12 @@ static void psh_client_timers(pusher_client *client)
         psh_client_ping(client);
     psh_client_unanswered(client);
     psh_client_wake(client);
+}
+
+/* After the output, so that a goodbye gets its chance. */
+static void psh_client_end_wait(pusher_client *client)
+{
+    PUSHER_ASSERT(client->polling);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -8875,6 +9577,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
+    if (!client->doomed) psh_client_end_wait(client);
     client->polling = client->bind.busy = false;
     int dispatched = client->dispatched;
     if (client->doomed) {
@@ -9986,6 +10689,59 @@ PUSHER_DEF const char *pusher_result_name(pusher_result result)
     }
 }
 
+PUSHER_DEF pusher_json pusher_json_find(const char *json, size_t len, const char *path)
+{
+    if (!json || !path) return psh_json_no(PUSHER_JSON_BAD);
+    return psh_json_follow(psh_json_whole(json, len), path);
+}
+
+PUSHER_DEF pusher_json pusher_json_get(pusher_json value, const char *path)
+{
+    return path ? psh_json_follow(value, path) : psh_json_no(PUSHER_JSON_BAD);
+}
+
+PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher_json *key,
+                                 pusher_json *value)
+{
+    struct psh_value name, item;
+    memset(&name, 0, sizeof name);
+    memset(&item, 0, sizeof item);
+    bool more = position && *position < container.raw_len &&
+                psh_json_each(container, position, &name, &item);
+    if (key) *key = psh_json_value(&name);
+    if (value) *value = psh_json_value(&item);
+    return more;
+}
+
+PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len)
+{
+    if (value.type == PUSHER_JSON_STRING)
+        return psh_json_to_text(value.raw + 1, value.raw_len - 2, out, cap, len);
+    if (out && cap > 0) *out = '\0';
+    if (len) *len = 0;
+    return false;
+}
+
+PUSHER_DEF bool pusher_json_number(pusher_json value, double *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    *out = psh_json_to_double(value.raw, value.raw_len);
+    return true;
+}
+
+PUSHER_DEF bool pusher_json_integer(pusher_json value, int64_t *out)
+{
+    if (value.type != PUSHER_JSON_NUMBER || !out) return false;
+    return psh_json_to_int64(value.raw, value.raw_len, out);
+}
+
+PUSHER_DEF bool pusher_json_bool(pusher_json value, bool *out)
+{
+    if (value.type != PUSHER_JSON_BOOL || !out) return false;
+    *out = *value.raw == 't';
+    return true;
+}
+
 #if defined(PUSHER_SOCKETS)
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms)
 {
@@ -9997,6 +10753,8 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 
 /*
  * HISTORY
+ *     0.2.0  private, presence, encrypted and cache channels, authorization, client events,
+ *            sign-in, a reader for payloads; TLS; Windows; addresses that race.
  *     0.1.0  public channels over plain TCP: connection, reconnection, references, bindings.
  *
  * LICENCE

@@ -125,11 +125,16 @@ static const char *sender(const pusher_event *event)
     return event->user_id != NULL ? event->user_id : "somebody";
 }
 
+/* Who sends what is his own business: here only {"text":"..."} counts. A longer one is cut. */
 static void on_said(pusher_client *client, const pusher_event *event, void *user_data)
 {
+    char text[MAX_SAID + 1];
+    pusher_json found = pusher_json_find(event->data, event->data_len, "/text");
     (void)client, (void)user_data;
+    if (found.type != PUSHER_JSON_STRING) return;
+    pusher_json_string(found, text, sizeof text, NULL);
     if (strcmp(chat.typist, sender(event)) == 0) show_typist("");
-    say(sender(event), ": ", event->data);
+    say(sender(event), ": ", text);
 }
 
 static void on_typing(pusher_client *client, const pusher_event *event, void *user_data)
@@ -175,11 +180,10 @@ static void on_error(pusher_client *client, const pusher_error *error, void *use
 
 /* ---- what we do ----------------------------------------------------------------------------- */
 
-/* Text as a JSON string. out has room for six times the text. */
-static size_t quote(const char *text, char *out)
+/* {"text":"..."}. out has room for six times the text, and 12 bytes more. */
+static size_t write_said(const char *text, char *out)
 {
-    char *at = out;
-    *at++ = '"';
+    char *at = out + sprintf(out, "{\"text\":\"");
     for (; *text != '\0'; text++) {
         unsigned char c = (unsigned char)*text;
         if (c == '"' || c == '\\') *at++ = '\\';
@@ -188,7 +192,7 @@ static size_t quote(const char *text, char *out)
         else
             at += sprintf(at, "\\u%04x", (unsigned)c);
     }
-    *at++ = '"';
+    at += sprintf(at, "\"}");
     return (size_t)(at - out);
 }
 
@@ -196,8 +200,8 @@ static size_t quote(const char *text, char *out)
    more Enter tries again. */
 static void send_draft(void)
 {
-    char json[6 * MAX_SAID + 3];
-    size_t len = quote(chat.draft, json);
+    char json[6 * MAX_SAID + 13];
+    size_t len = write_said(chat.draft, json);
     if (pusher_trigger(chat.client, chat.room, "client-said", json, len) != PUSHER_OK) {
         say("-- not sent: ", "", pusher_last_error(chat.client)->message);
         return;

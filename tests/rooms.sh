@@ -25,7 +25,7 @@ sockets|env|system memory hooks
 tls|env|mbedtls hooks
 auth|env codec json http proto|
 client|env codec json table bind member http ws proto sockets tls auth|hooks
-api|client|
+api|json client|
 '
 
 # group | regular expression of an identifier | what it is.   A "(" at the end: only when called.

@@ -41,6 +41,13 @@ static const any_fn all_functions[] = {
     (any_fn)pusher_bind_all,
     (any_fn)pusher_unbind,
     (any_fn)pusher_unbind_where,
+    (any_fn)pusher_json_find,
+    (any_fn)pusher_json_get,
+    (any_fn)pusher_json_each,
+    (any_fn)pusher_json_string,
+    (any_fn)pusher_json_number,
+    (any_fn)pusher_json_integer,
+    (any_fn)pusher_json_bool,
     (any_fn)pusher_get_stats,
 #if defined(PUSHER_SOCKETS)
     (any_fn)pusher_sockets_transport,

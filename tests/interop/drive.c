@@ -5,8 +5,8 @@
  * printed as one line of JSON each: a state, an error, an event given to a handler, the members of
  * a channel, a call that was refused. The last line of a client is the last thing it did.
  *
- *     interop-drive PORT [NAME=VALUE ...]     key, activity, pong, unavailable, auth, header:NAME,
- *                                             param:NAME
+ *     interop-drive PORT [NAME=VALUE ...]     key, activity, pong, unavailable, auth, endpoint,
+ *                                             user-endpoint, header:NAME, param:NAME
  *     connect | disconnect | signin | quit
  *     subscribe CHANNEL | unsubscribe CHANNEL
  *     listen CHANNEL                          subscribe, and bind everything under that label
@@ -28,7 +28,7 @@
 enum { HANDLERS = 64, PAIRS = 16, LINE = 256 * 1024 };
 
 typedef struct handler {
-    char label[128], event[256]; /* event "": all */
+    char label[256], event[256]; /* event "": all */
     char place[256];             /* where it is bound */
     pusher_binding binding;
     char *then;                  /* command to run inside, once */
@@ -99,8 +99,6 @@ static void on_error(pusher_client *c, const pusher_error *error, void *user_dat
     puts("}");
 }
 
-#if defined(PUSHER_USER)
-
 static void put_member(const pusher_member *member)
 {
     put_field("{\"id\":", member->id);
@@ -144,15 +142,6 @@ static bool put_presence(const pusher_event *event)
     return false;
 }
 
-#else
-
-static bool put_presence(const pusher_event *event)
-{
-    (void)event;
-    return false;
-}
-
-#endif
 
 static void put_data(const pusher_event *event)
 {
@@ -216,14 +205,12 @@ static pusher_channel place(const char *name)
     if (strcmp(name, "@all") == 0) {
         return PUSHER_ALL;
     }
-#if defined(PUSHER_USER)
     if (strcmp(name, "@user") == 0) {
         return PUSHER_USER;
     }
     if (strcmp(name, "@watchlist") == 0) {
         return PUSHER_WATCHLIST;
     }
-#endif
     return pusher_find_channel(client, name);
 }
 
@@ -324,10 +311,9 @@ static void do_disconnect(char **w)
 static void do_quit(char **w)
 {
     (void)w;
+    puts("{\"quit\":true}");
     quit = true;
 }
-
-#if defined(PUSHER_USER)
 
 static void do_signin(char **w)
 {
@@ -353,8 +339,6 @@ static void do_members(char **w)
     puts("}");
 }
 
-#endif
-
 /* words after the command's own */
 static const struct command {
     const char *name;
@@ -365,9 +349,7 @@ static const struct command {
     {"bind", 3, do_bind}, {"bind-all", 2, do_bind_all}, {"unbind", 1, do_unbind},
     {"unbind-event", 2, do_unbind_event}, {"unbind-everything", 1, do_unbind_everything},
     {"on", 2, do_on}, {"connect", 0, do_connect}, {"disconnect", 0, do_disconnect},
-#if defined(PUSHER_USER)
     {"signin", 0, do_signin}, {"trigger", 3, do_trigger}, {"members", 1, do_members},
-#endif
     {"quit", 0, do_quit}};
 
 static void decode(char *word)
@@ -459,7 +441,7 @@ static void loop(void)
         fflush(stdout);
         poll(set, 2, wait_ms());
         if (set[0].revents && !read_commands()) {
-            quit = true;
+            quit = true; /* whoever drove us is gone */
         }
         pusher_poll(client, pusher_sockets_now_ms());
     }
@@ -486,8 +468,6 @@ static const char *value_of(const char *argument, const char *name)
     return strncmp(argument, name, n) == 0 ? argument + n : NULL;
 }
 
-#if defined(PUSHER_USER)
-
 static void read_auth(pusher_options *o, char *argument)
 {
     static pusher_pair pairs[2][PAIRS];
@@ -498,8 +478,6 @@ static void read_auth(pusher_options *o, char *argument)
         snprintf(urls[1], sizeof urls[1], "http://127.0.0.1:%u/pusher/user-auth", o->port);
         o->auth.endpoint = urls[0];
         o->auth.user_endpoint = urls[1];
-        o->auth.headers = pairs[0];
-        o->auth.params = pairs[1];
     } else if (header || strncmp(argument, "param:", 6) == 0) {
         size_t *count = header ? &o->auth.header_count : &o->auth.param_count;
         char *name = strchr(argument, ':') + 1, *value = strchr(name, '=');
@@ -507,21 +485,14 @@ static void read_auth(pusher_options *o, char *argument)
             abort();
         }
         *value++ = '\0';
+        o->auth.headers = pairs[0];
+        o->auth.params = pairs[1];
         pairs[header ? 0 : 1][*count].name = name;
         pairs[header ? 0 : 1][*count].value = value;
         ++*count;
     }
 }
 
-#else
-
-static void read_auth(pusher_options *o, char *argument)
-{
-    (void)o;
-    (void)argument;
-}
-
-#endif
 
 static void read_option(pusher_options *o, char *argument)
 {
@@ -534,8 +505,14 @@ static void read_option(pusher_options *o, char *argument)
             *numbers[i].to = (uint32_t)strtoul(value, NULL, 10);
         }
     }
-    if (value_of(argument, "key=")) {
-        o->key = value_of(argument, "key=");
+    const struct { const char *name, **to; } texts[] = {
+        {"key=", &o->key}, {"endpoint=", &o->auth.endpoint},
+        {"user-endpoint=", &o->auth.user_endpoint}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *value = value_of(argument, texts[i].name);
+        if (value) {
+            *texts[i].to = value;
+        }
     }
     read_auth(o, argument);
 }

@@ -3,9 +3,11 @@
 import readline from 'node:readline';
 import { need } from './modules.mjs';
 
-// pusher-js waits one second before it reconnects, whatever its options say. Its time is ours here.
+// Two waits of pusher-js that no option can change: a second before it reconnects, and 15 for an
+// attempt. There is no need to spend them.
 const realTimeout = setTimeout;
-globalThis.setTimeout = (fn, ms, ...more) => realTimeout(fn, ms === 1000 ? 25 : ms, ...more);
+const hurried = new Map([[1000, 25], [15000, 500], [30000, 1000], [60000, 2000]]);
+globalThis.setTimeout = (fn, ms, ...more) => realTimeout(fn, hurried.get(ms) ?? ms, ...more);
 
 const words = process.argv.slice(2).filter((_, i, all) => all[i] !== '--modules' && all[i - 1] !== '--modules');
 const port = Number(words.shift());
@@ -16,14 +18,14 @@ const named = prefix => Object.fromEntries(Object.entries(settings).filter(([nam
 const say = value => process.stdout.write(JSON.stringify(value) + '\n');
 
 const Pusher = need('pusher-js');
-const auth = endpoint => ({ endpoint: `http://127.0.0.1:${port}${endpoint}`, transport: 'ajax', headers: named('header:'), params: named('param:') });
+const auth = (path, given) => ({ endpoint: given ?? `http://127.0.0.1:${port}${path}`, transport: 'ajax', headers: named('header:'), params: named('param:') });
 const number = name => settings[name] === undefined ? {} : { [`${name}Timeout`]: Number(settings[name]) };
 
 // The constructor would connect at once, but here a script says when.
 Object.getPrototypeOf(Pusher).isReady = false;
 const pusher = new Pusher(settings.key ?? 'app-key', {
   cluster: 'x', wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'], enableStats: false,
-  channelAuthorization: auth('/pusher/auth'), userAuthentication: auth('/pusher/user-auth'),
+  channelAuthorization: auth('/pusher/auth', settings.endpoint), userAuthentication: auth('/pusher/user-auth', settings['user-endpoint']),
   ...number('activity'), ...number('pong'), ...number('unavailable'),
 });
 
@@ -44,6 +46,9 @@ function coded(data) {
   if (data?.code === 1005 || data?.code === 1006) return { error: 'lost' };
   return { error: 'server', ...(data?.code == null ? {} : { code: data.code }) };
 }
+
+// What it throws while it handles a message would end the program.
+process.on('uncaughtException', error => say({ thrown: true, says: error.message }));
 
 // ---- handlers ----
 
@@ -107,7 +112,13 @@ const commands = {
   on: [2, (label, command) => { handlers.get(label).then = command; }],
   trigger: [3, (channel, event, json) => refusing('trigger', () => pusher.channel(channel).trigger(event, JSON.parse(json)))],
   members: [1, channel => say({ members: channel, ...members(pusher.channel(channel).members) })],
-  quit: [0, () => { input.close(); process.stdin.destroy(); pusher.disconnect(); }],
+  quit: [0, () => {
+    say({ quit: true });
+    input.close();
+    process.stdin.destroy();
+    pusher.disconnect();
+    realTimeout(() => process.exit(), 200).unref();   // should a timer of pusher-js be left over
+  }],
 };
 
 function run(line) {

@@ -68,8 +68,8 @@ static const char *channel_or_none(const words *w, int i)
 
 /* ---- faults ---- */
 
-#define FAULT(kind, name) {#name, kind, offsetof(server_faults, name), sizeof faults_size.name}
-static const server_faults faults_size;
+#define FAULT(kind, name) {#name, kind, offsetof(server_faults, name), \
+                           sizeof ((server_faults *)NULL)->name}
 enum fault_kind { A_BOOL, A_U32, A_SIZE, AN_INT, A_FRAME, A_TEXT };
 
 static const struct fault {
@@ -327,6 +327,15 @@ static const char *do_connections(control *c, const words *w, FILE *to)
     return waited(good, server_connections(c->s), to);
 }
 
+static const char *do_sockets(control *c, const words *w, FILE *to)
+{
+    bool good = server_wait_sockets(c->s, (size_t)number(w, 0, 0), (uint32_t)number(w, 1, WAIT_MS));
+    if (!good) {
+        fputs("no\n", to);
+    }
+    return good ? NULL : "";
+}
+
 static const char *do_wait(control *c, const words *w, FILE *to)
 {
     int kind = kind_of(word(w, 0));
@@ -359,7 +368,7 @@ static const struct command {
     {"faults-now", 0, WORDS, do_faults_now}, {"forget", 1, 1, do_forget},
     {"master-key", 1, 1, do_master_key}, {"stall", 1, 1, do_stall}, {"stop", 0, 1, do_stop},
     {"subscribers", 2, 3, do_subscribers}, {"connections", 1, 2, do_connections},
-    {"wait", 1, 3, do_wait}, {"log", 0, 1, do_log}};
+    {"sockets", 1, 2, do_sockets},    {"wait", 1, 3, do_wait}, {"log", 0, 1, do_log}};
 
 static const char *start(control *c)
 {

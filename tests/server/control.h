@@ -15,7 +15,8 @@
  *     forget CHANNEL                   master-key KEY               stall on|off
  *     stop [reset]                     start                        on the same port
  *     subscribers CHANNEL N [MS]       waits until there are exactly N; "no N" when there are not
- *     connections N [MS]
+ *     connections N [MS]               upgraded and not closing
+ *     sockets N [MS]                   in any state: at 0 all that was sent has been read
  *     wait KIND N [PART]               waits until the log has N entries of the kind with PART
  *     log FROM                         the log from entry FROM on, as a JSON array
  */

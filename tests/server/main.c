@@ -53,6 +53,7 @@ static const char usage[] =
     "  --check               POST /apps/APP/events must be signed\n"
     "  --control             take commands on standard input, answer on standard output, end\n"
     "                        with the input; control.h lists them\n"
+    "  --patient             after a close frame wait for the client's before closing\n"
     "  --quiet               do not print what clients send and get\n"
     "Misbehaviour, on every connection:\n"
     "  --stall               accept nothing, answer nothing\n"
@@ -144,7 +145,7 @@ static bool read_flag(program *p, const char *name)
     server_options *o = &p->options;
     struct { const char *name; bool *flag; } const all[] = {
         {"--ipv6", &o->ipv6}, {"--no-client-events", &o->no_client_events},
-        {"--counts", &o->subscription_count}, {"--check", &o->check_http},
+        {"--counts", &o->subscription_count}, {"--check", &o->check_http}, {"--patient", &o->patient},
         {"--stall", &p->stall}, {"--control", &p->control}};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (strcmp(name, all[i].name) == 0) {

@@ -1106,6 +1106,26 @@ static void test_close_all(void **state)
     end(s, &p);
 }
 
+static void test_patience(void **state)
+{
+    (void)state;
+    server_options o = {0};
+    static frame f;
+    o.patient = true;
+    server *s = server_start(&o);
+    peer p = subscribed(s, SERVER_PUSHER);
+    server_close_all(s, 4100, "bye");
+    assert_true(peer_frame(&p, &f, PATIENCE_MS));
+    assert_int_equal(f.first, 0x88);
+    expect_silence(&p);
+    assert_int_equal(server_connections(s), 0);
+    assert_int_equal(server_subscribers(s, "ch"), 0);
+    peer_send_frame(&p, 0x88, "\x10\x04", 2);
+    expect_end(&p, false);
+    assert_int_equal(server_count(s).last_close_code, 4100);
+    end(s, &p);
+}
+
 static void test_client_close(void **state)
 {
     (void)state;
@@ -1609,8 +1629,11 @@ static void test_control(void **state)
                   "{\\u0022channel\\u0022:\\u0022ch\\u0022}}\"}]\n");
     expect_answer(&c, "log 3", "ok []\n");
     expect_answer(&c, "close 4100 so%20long then", "ok\n");
+    expect_answer(&c, "sockets 0 1", "no\n"); /* it waits for our side */
+    expect_answer(&c, "connections 0", "ok\n");
     expect_close(&p, 4100, "so long then");
     peer_free(&p);
+    expect_answer(&c, "sockets 0", "ok\n");
     server_stop(c.s, SERVER_STOP_DIALECT);
 }
 
@@ -1693,6 +1716,7 @@ int main(void)
         cmocka_unit_test(test_drip),
         cmocka_unit_test(test_close_after),
         cmocka_unit_test(test_close_all),
+        cmocka_unit_test(test_patience),
         cmocka_unit_test(test_client_close),
         cmocka_unit_test(test_flood),
         cmocka_unit_test(test_bad_frames),

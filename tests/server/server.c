@@ -562,6 +562,7 @@ typedef struct conn {
     bool pinged;           /* our liveness ping is out                                   */
     bool endless;
     bool eof;              /* the client closed its side                                 */
+    bool http;             /* not for frames: it has asked for something else            */
     bool deaf;             /* its frames cannot be read any more                         */
     char id[32];
     char *app_key, *client_origin, *query;
@@ -788,6 +789,10 @@ static void close_with(conn *c, int code, const char *reason)
     }
     if (code != SERVER_CLOSE_FIN && can_send(c)) {
         close_frame(c, code, reason);
+        if (c->s->o.patient && !c->close_received) {
+            leave_all(c);
+            return;
+        }
     }
     end_connection(c);
 }
@@ -2694,6 +2699,7 @@ static void post(conn *c, const char *head, char *target, const char *body, size
 {
     char *query = strchr(target, '?');
     char *copy = copy_bytes(body, len);
+    c->http = true;
     log_add(c, SERVER_LOG_HTTP, 0, head, strlen(head));
     if (query) {
         *query++ = '\0';
@@ -3414,7 +3420,9 @@ void server_close_all(server *s, int code, const char *reason)
 {
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < s->conn_count; i++) {
-        close_with(s->conns[i], code, reason);
+        if (!s->conns[i]->http) {
+            close_with(s->conns[i], code, reason);
+        }
     }
     unlock_and_wake(s);
 }
@@ -3451,9 +3459,15 @@ static size_t count_connections(const server *s, const char *unused)
     size_t n = 0;
     (void)unused;
     for (size_t i = 0; i < s->conn_count; i++) {
-        n += s->conns[i]->at == PHASE_OPEN;
+        n += s->conns[i]->at == PHASE_OPEN && !s->conns[i]->close_sent;
     }
     return n;
+}
+
+static size_t count_sockets(const server *s, const char *unused)
+{
+    (void)unused;
+    return s->conn_count;
 }
 
 size_t server_subscribers(server *s, const char *chan)
@@ -3504,6 +3518,11 @@ static bool wait_for(server *s, count_fn *count, const char *name, size_t n, uin
 bool server_wait_connections(server *s, size_t n, uint32_t timeout_ms)
 {
     return wait_for(s, count_connections, NULL, n, timeout_ms);
+}
+
+bool server_wait_sockets(server *s, size_t n, uint32_t timeout_ms)
+{
+    return wait_for(s, count_sockets, NULL, n, timeout_ms);
 }
 
 bool server_wait_subscribers(server *s, const char *chan, size_t n, uint32_t timeout_ms)

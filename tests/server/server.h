@@ -150,6 +150,7 @@ typedef struct server_options { /* zero means default everywhere; strings are co
     uint32_t idle_ms;             /* silence until the dialect's ping or close 4201; its own     */
     bool no_client_events;        /* the application has them switched off                       */
     bool subscription_count;      /* send pusher_internal:subscription_count                     */
+    bool patient;                 /* after a close frame: no FIN before the client has answered  */
     bool check_http;              /* POST /apps/... must be signed                               */
     bool no_log;                  /* keep no log (long runs)                                     */
     FILE *trace;                  /* print the log as it grows                                   */
@@ -192,7 +193,7 @@ void server_flood(server *s, const char *channel, const char *event, const char 
 void server_send_bytes(server *s, const void *bytes, size_t len);
 void server_send_bad_frame(server *s, server_bad_frame kind);
 void server_send_ping(server *s, const void *payload, size_t len);
-/* code: 1000 .. 4999 or SERVER_CLOSE_*. reason may be NULL. */
+/* code: 1000 .. 4999 or SERVER_CLOSE_*. reason may be NULL. Connections of the HTTP interface stay. */
 void server_close_all(server *s, int code, const char *reason);
 /* pusher:error in the dialect's shape; code -1: null. channel may be NULL. Nothing is closed. */
 void server_error_all(server *s, int code, const char *message, const char *channel);
@@ -203,6 +204,8 @@ size_t server_subscribers(server *s, const char *channel);
 size_t server_connections(server *s);  /* upgraded and not closing */
 /* true when the number is exactly n at some moment before the deadline. */
 bool server_wait_connections(server *s, size_t n, uint32_t timeout_ms);
+/* TCP connections in any state: at none, all that clients have sent has been read. */
+bool server_wait_sockets(server *s, size_t n, uint32_t timeout_ms);
 bool server_wait_subscribers(server *s, const char *channel, size_t n, uint32_t timeout_ms);
 
 typedef enum server_log_kind {

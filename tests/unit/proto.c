@@ -469,6 +469,10 @@ static void the_channel_named_in_an_error(void **state)
     (void)state;
     static const struct { const char *message, *channel; } cases[] = {
         {"Expected HMAC SHA256 hex digest of 12.34:private-a:, but got b", "private-a"},
+        {"Expected HMAC SHA256 hex digest of 12.34:private-a, but got b", "private-a"},
+        {"digest of 12.34:private-a,b, but got c", "private-a,b"},
+        {"12.34:x,", "x,"},
+        {"12.34:, but", NULL},
         {"digest of 12.34:presence-room:{\"user_id\":1}", "presence-room"},
         {"12.34:x", "x"},
         {"12.34:x ", "x"},

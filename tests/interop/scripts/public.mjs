@@ -24,7 +24,7 @@ script('many channels, in the order of subscription', { dialects }, async s => {
   for (const name of names) await s.listen(name, false);
   await s.connect();
   for (const name of names) await s.live(name);
-  for (const name of names.toReversed()) await s.publish(name, 'e', name);
+  for (const name of [...names].reverse()) await s.publish(name, 'e', name);
   await s.settle();
 });
 
@@ -275,7 +275,7 @@ script('shapes of an acknowledgement', async s => {
   await s.settle();
 });
 
-script('cancelled while pending', { differs: ['cancelled-tells'] }, async s => {
+script('cancelled while pending', async s => {
   await s.faults(0, { never_acknowledge: true });
   await s.connect();
   await s.listen('ch', false);
