@@ -15,6 +15,8 @@ TLS_LIBS := -lmbedtls -lmbedx509
 LIBS_unit_secretbox := -lsodium # what a single program needs besides
 LIBS_api_encrypted := -lsodium
 LIBS_secretbox := -lsodium
+LIBS_events := -lsodium
+LIBS_handshake := -lmbedtls -lmbedx509 -lcmocka # tests/tls.h asserts with it
 WARNINGS := -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror
 SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -51,8 +53,9 @@ ANOMALY  := $(patsubst %.c,%,$(wildcard tests/anomaly/*.c))
 SELFTEST := $(patsubst %.c,%,$(wildcard tests/server/selftest.c))
 TESTS    := $(UNIT) $(API) $(ANOMALY) $(SELFTEST)
 # These need speed and go without the sanitizers, under which others do the same less often.
-FAST     := tests/anomaly/two_cuts
+FAST     := tests/anomaly/two_cuts tests/api/simulate_many
 EXAMPLES := $(patsubst %.c,%,$(wildcard examples/*.c))
+WITH_TLS := $(basename $(notdir $(shell grep -l '^.define PUSHER_TLS' examples/*.c)))
 SERVER   := $(patsubst %.c,%,$(filter-out %/main.c %/selftest.c,$(wildcard tests/server/*.c)))
 BENCH    := $(basename $(shell grep -l '^int main' tests/bench/*.c tests/bench/*.cc 2>/dev/null))
 HELPERS  := $(filter-out $(BENCH),$(basename $(wildcard tests/bench/*.c tests/bench/*.cc)))
@@ -62,14 +65,17 @@ FUZZ     := $(patsubst tests/fuzz/%.c,%,$(shell grep -l LLVMFuzzerTestOneInput t
 flat = $(subst /,_,$(patsubst tests/%,%,$(1)))
 programs = $(addprefix build/$(if $(filter san,$(1)),,$(1)/)tests/,$(call flat,$(2)))
 run_tests = $(call programs,san,$(filter-out $(FAST),$(TESTS))) $(call programs,opt,$(FAST))
-run_coverage = $(call programs,cov,$(UNIT) $(API) $(filter-out $(FAST),$(ANOMALY)))
+run_slowly = $(call programs,$(1),$(UNIT) $(filter-out $(FAST),$(API)) $(2))
+run_valgrind = $(call run_slowly,plain)
+run_coverage = $(call run_slowly,cov,$(filter-out $(FAST),$(ANOMALY)))
 
 # ---- commands -----------------------------------------------------------------------------------
 
 .DEFAULT_GOAL := help
 .PHONY: help deps demo test examples interop bench check valgrind fuzz coverage install clean
 .PHONY: platforms mbedtls size
-.PHONY: build-demo build-interop build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-demo build-test build-valgrind build-coverage build-examples build-bench build-fuzz
+.PHONY: build-interop
 .SECONDARY:
 
 help: ## list these commands
@@ -94,11 +100,11 @@ test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
 
 examples: ## build everything in examples/ and the test server, into build/
-	@$(DEPS) demo
+	@$(DEPS) demo examples
 	$(SUB) build-examples
 
 interop: ## against a real server (soketi) and beside pusher-js; needs node and npm
-	@$(DEPS) demo interop
+	@$(DEPS) demo examples interop
 	$(SUB) build-interop
 	@tests/interop/run.sh
 
@@ -114,9 +120,9 @@ check: ## compile matrix, walls, symbols, static analysis, valgrind
 valgrind: ## the unit and API tests under valgrind
 	@$(DEPS) demo test check
 	$(SUB) build-valgrind
-	@TEST_JOBS=$(JOBS) RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
+	@SIMULATE_SEEDS=100 TEST_JOBS=$(JOBS) RUN_UNDER="valgrind -q --error-exitcode=99 --leak-check=full --show-leak-kinds=all \
 	    --errors-for-leak-kinds=all" \
-	    $(CHECK)/run_tests.sh build/log/valgrind $(call programs,plain,$(UNIT) $(API))
+	    $(CHECK)/run_tests.sh build/log/valgrind $(run_valgrind)
 
 mbedtls: ## the TLS tests with mbedTLS 3.6, in a Debian 13 of their own; needs root
 	@$(CHECK)/mbedtls36.sh
@@ -152,8 +158,9 @@ clean: ## remove build/
 
 build-demo: build/pusher-server build/examples/demo
 build-examples: build/pusher-server $(addprefix build/,$(EXAMPLES))
+build-interop: build/pusher-server build/interop-drive build/examples/listen
 build-test: $(run_tests)
-build-valgrind: $(call programs,plain,$(UNIT) $(API))
+build-valgrind: $(run_valgrind)
 build-coverage: $(run_coverage)
 build-bench: $(BENCH:tests/%=build/%)
 build-fuzz: $(addprefix build/fuzz/,$(FUZZ))
@@ -170,7 +177,7 @@ build/interop-drive: build/san/tests/interop/drive.o build/san/libtest.a
 build/examples/%: build/opt/examples/%.o
 	@mkdir -p $(@D)
 	$(call SAY,link)
-	$(CC) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(CC) $(LDFLAGS) $^ $(if $(filter $*,$(WITH_TLS)),$(TLS_LIBS)) $(LIBS) -o $@
 
 build/bench/%: build/opt/tests/bench/%.o $(patsubst %,build/opt/%.o,$(HELPERS)) build/opt/libtest.a
 	@mkdir -p $(@D)

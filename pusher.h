@@ -251,8 +251,10 @@ typedef enum pusher_subscription {
     PUSHER_NOT_SUBSCRIBED = 0, /* a stale or empty handle                                       */
     PUSHER_PENDING,            /* waiting for the connection or for the server's answer         */
     PUSHER_SUBSCRIBED,
-    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect, or when
-                                  pusher_subscribe() is called once more                        */
+    PUSHER_REFUSED             /* refused or unanswered; tried again after a reconnect. One that was
+                                  refused also when pusher_subscribe() is called once more; one
+                                  that was not answered when it is given up and taken anew: its
+                                  answer may still come                                         */
 } pusher_subscription;
 
 /* What a channel's name makes of it. An odd one is a cache channel; from PRIVATE on, a channel
@@ -420,7 +422,9 @@ typedef struct pusher_auth_options {
                                         {"id":"1",...}                                          */
     uint32_t max_batch;              /* 1: requests in one call of request_fn; at most 65536    */
     uint32_t max_attempts;           /* 3: until "later", status 429 and 5xx, no route and no
-                                        answer in time are taken for a no                       */
+                                        answer in time are taken for a no. The next question
+                                        waits as after a lost connection, or as the endpoint's
+                                        Retry-After says, up to reconnect_cap_ms                */
     uint32_t max_answer_bytes;       /* 16384: of the endpoint                                  */
     void *user_data;                 /* for the functions above                                 */
 } pusher_auth_options;
@@ -562,7 +566,7 @@ PUSHER_DEF pusher_channel pusher_subscribe(pusher_client *client, const char *ch
    {"filter":{...}} or {"rewind":10} (tag filters, rewind, delta of Sockudo-like servers). Copied,
    and sent with each subscription from the next one on; it must not hold channel, auth or
    channel_data. Also: PUSHER_ERR_PARSE (no JSON object, or one of these in it), _TOO_BIG (over
-   1024 bytes). */
+   1024 bytes, or with what else is sent over max_output_bytes). */
 PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const char *channel_name,
                                                 const char *fields_json);
 
@@ -610,8 +614,8 @@ PUSHER_DEF bool pusher_member_me(const pusher_client *client, pusher_channel cha
 /* ---- client events, sign-in ---------------------------------------------------------------- */
 
 /* Sends an event to the channel's other subscribers, through the server. The name begins with
-   "client-" and has at most 200 bytes, none of them a quote, backslash or control character. json
-   is one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
+   "client-" and has at most 200 bytes of UTF-8: no quote, backslash or control character. json is
+   one JSON value of len bytes. Nothing is sent on failure: PUSHER_ERR_ARGUMENT, _STALE, _NAME,
    _PUBLIC, _ENCRYPTED, _TOO_BIG, _PARSE, _NOT_CONNECTED, _NOT_SUBSCRIBED, _RATE, _QUEUE_FULL,
    _MEMORY. */
 PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel channel,
@@ -631,7 +635,8 @@ PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
    "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
    From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
    earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
-   and _AUTH: not an answer, and thereby a refusal, which is told to the channel's handlers. */
+   and _AUTH: not an answer; _TOO_BIG: it does not fit into max_output_bytes. Either is a refusal,
+   which is told to the channel's handlers. */
 PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
                                             const char *body, size_t len);
 
@@ -818,6 +823,21 @@ PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms
 #if !defined(PUSHER_ASSERT)
 #include <assert.h>
 #define PUSHER_ASSERT(x) assert(x)
+#endif
+
+/* Sixteen bytes at once, where that is known to be right; everywhere else two words of eight. */
+#if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#define PSH_SSE2 1
+#endif
+#endif
+
+/* Starts to fetch what will be read soon. */
+#if defined(__GNUC__)
+#define PSH_PREFETCH(address) __builtin_prefetch(address)
+#else
+#define PSH_PREFETCH(address) ((void)(address))
 #endif
 
 #define PSH_NEVER UINT64_MAX
@@ -1321,7 +1341,13 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
     const unsigned char *at = (const unsigned char *)bytes;
     size_t i = 0;
     while (i < len) {
-        while (state->need == 0 && len - i >= 8) { /* plain ASCII, eight at a time */
+        while (state->need == 0 && len - i >= 32) { /* plain ASCII, in blocks */
+            uint64_t words[4];
+            memcpy(words, at + i, 32);
+            if ((words[0] | words[1] | words[2] | words[3]) & UINT64_C(0x8080808080808080)) break;
+            i += 32;
+        }
+        while (state->need == 0 && len - i >= 8) {
             uint64_t word;
             memcpy(&word, at + i, 8);
             if (word & UINT64_C(0x8080808080808080)) break;
@@ -1812,15 +1838,98 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     return at;
 }
 
+/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
+   the lowest one is the first byte's. */
+#if defined(PSH_SSE2)
+static uint32_t psh_json_special16(const char *at)
+{
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+    return (uint32_t)_mm_movemask_epi8(special);
+}
+#else
+/* The top bit of each byte that is zero. */
+static uint64_t psh_json_zeros(uint64_t word)
+{
+    return ~(((word & PSH_EACH(0x7F)) + PSH_EACH(0x7F)) | word | PSH_EACH(0x7F));
+}
+
+static uint32_t psh_json_special8(const char *at)
+{
+    uint64_t word = 0;
+    for (int i = 0; i < 8; i++) word |= (uint64_t)(unsigned char)at[i] << (8 * i);
+    uint64_t special = psh_json_zeros(word ^ PSH_EACH('"')) |
+                       psh_json_zeros(word ^ PSH_EACH('\\')) |
+                       psh_json_zeros(word & PSH_EACH(0xE0));
+    return (uint32_t)((special >> 7) * UINT64_C(0x0102040810204080) >> 56); /* one bit a byte */
+}
+
+static uint32_t psh_json_special16(const char *at)
+{
+    return psh_json_special8(at) | psh_json_special8(at + 8) << 8;
+}
+#endif
+
+static size_t psh_json_lowest(uint32_t bits)
+{
+    PUSHER_ASSERT(bits);
+#if defined(__GNUC__)
+    return (size_t)__builtin_ctz(bits);
+#else
+    size_t lowest = 0;
+    while (!(bits >> lowest & 1)) lowest++;
+    return lowest;
+#endif
+}
+
+/* Copies what is plain, and what is escaped with nothing but a backslash in front of it, as nearly
+   all escapes are. Stops at everything else, and shortly before the end. A block is looked at once,
+   however many escapes are in it. Never writes more than it has read, and what it writes too much
+   is written over. */
+static const char *psh_json_blocks(const char *at, const char *end, char **out_at)
+{
+    char *out = *out_at;
+    PUSHER_ASSERT(at <= end);
+    while (end - at >= 32) {
+        uint32_t special = psh_json_special16(at);
+        size_t from = 0;
+        while (special) {
+            size_t next = psh_json_lowest(special);
+            char escaped = at[next + 1];
+            memcpy(out, at + from, 16);
+            out += next - from;
+            if (at[next] != '\\' || (escaped != '"' && escaped != '\\' && escaped != '/')) {
+                *out_at = out;
+                return at + next;
+            }
+            *out++ = escaped;
+            from = next + 2;
+            special &= ~(UINT32_C(3) << next);
+        }
+        if (from < 16) {
+            memcpy(out, at + from, 16);
+            out += 16 - from;
+            from = 16;
+        }
+        at += from;
+    }
+    *out_at = out;
+    return at;
+}
+
 /* Copies the string behind the opening quote to out, escapes undone, and terminates it. Returns
    the place behind the closing quote, or NULL when this is no JSON string. out needs room for the
-   bytes read and eight more, for it is written in eights. The text must be valid UTF-8. */
+   bytes read, and for one more. The text must be valid UTF-8. */
 static const char *psh_json_string(const char *at, const char *end, char *out, size_t *out_len)
 {
     PUSHER_ASSERT(at && at <= end && out);
     char *first = out;
     for (;;) {
-        while (end - at >= 8) {
+        at = psh_json_blocks(at, end, &out);
+        while (end - at >= 8 && end - at < 32) {
             size_t plain = psh_json_plain8(at);
             memcpy(out, at, 8);
             at += plain;
@@ -1831,7 +1940,7 @@ static const char *psh_json_string(const char *at, const char *end, char *out, s
         char byte = *at++;
         if (byte == '"') break;
         if (byte == '\\' && at < end && (*at == '"' || *at == '\\' || *at == '/')) {
-            *out++ = *at++; /* nearly all escapes there are */
+            *out++ = *at++;
         } else if (byte == '\\') {
             at = psh_json_escape(at, end, &out);
             if (!at) return NULL;
@@ -1905,14 +2014,30 @@ static const char *psh_json_read(const char *at, const char *end, char **out,
     return behind;
 }
 
+/* The member of this quoted key; NULL: another, or written with escapes. */
 static struct psh_value *psh_json_member(struct psh_envelope *envelope, const char *key, size_t len)
 {
     PUSHER_ASSERT(envelope && key);
-    if (len == 5 && memcmp(key, "event", 5) == 0) return &envelope->event;
-    if (len == 7 && memcmp(key, "channel", 7) == 0) return &envelope->channel;
-    if (len == 4 && memcmp(key, "data", 4) == 0) return &envelope->data;
-    if (len == 7 && memcmp(key, "user_id", 7) == 0) return &envelope->user_id;
+    if (len >= 6 && memcmp(key, "\"data\"", 6) == 0) return &envelope->data;
+    if (len >= 7 && memcmp(key, "\"event\"", 7) == 0) return &envelope->event;
+    if (len >= 9 && memcmp(key, "\"channel\"", 9) == 0) return &envelope->channel;
+    if (len >= 9 && memcmp(key, "\"user_id\"", 9) == 0) return &envelope->user_id;
     return NULL;
+}
+
+/* Behind the key whose opening quote is at `at`; *value: where its value goes, or NULL. */
+static const char *psh_json_key(const char *at, const char *end, char *out,
+                                struct psh_envelope *envelope, struct psh_value **value)
+{
+    size_t len = 0;
+    *value = psh_json_member(envelope, at, (size_t)(end - at));
+    if (*value)
+        return at + (*value == &envelope->data ? 6 : *value == &envelope->event ? 7 : 9);
+    at = psh_json_string(at + 1, end, out + 1, &len);
+    if (!at) return NULL;
+    out[0] = out[len + 1] = '"';
+    *value = psh_json_member(envelope, out, len + 2);
+    return at;
 }
 
 /* One `"key": value`; at stands on the opening quote. */
@@ -1920,11 +2045,9 @@ static const char *psh_json_pair(const char *at, const char *end, char **out,
                                  struct psh_envelope *envelope)
 {
     struct psh_value unknown, *value;
-    size_t key_len = 0;
     if (at == end || *at != '"') return NULL;
-    at = psh_json_string(at + 1, end, *out, &key_len);
+    at = psh_json_key(at, end, *out, envelope, &value);
     if (!at) return NULL;
-    value = psh_json_member(envelope, *out, key_len);
     at = psh_json_skip_space(at, end);
     if (at == end || *at != ':') return NULL;
     at = psh_json_skip_space(at + 1, end);
@@ -1962,6 +2085,30 @@ static const char *psh_json_envelope(const char *text, size_t len, char *out,
     if (at == end || *at != '}' || psh_json_skip_space(at + 1, end) != end) return "not JSON";
     if (!envelope->event.string) return "without an event name";
     return NULL;
+}
+
+/* A guess at the name of a message's channel, for those that begin with event and channel or end
+   with channel, as most do. Nothing is checked. NULL: no idea. */
+static const char *psh_json_guess_channel(const char *text, size_t len, size_t *name_len)
+{
+    static const char event[] = "{\"event\":\"", channel[] = "\",\"channel\":\"";
+    const size_t event_len = sizeof event - 1, channel_len = sizeof channel - 1;
+    PUSHER_ASSERT(text && name_len);
+    if (len < event_len + channel_len + 2 || memcmp(text, event, event_len) != 0) return NULL;
+    const char *end = text + len - 2;
+    const char *at = (const char *)memchr(text + event_len, '"', len - event_len - channel_len);
+    if (!at || memcmp(at, channel, channel_len) != 0) {
+        for (at = end; at > text && at[-1] != '"'; at--) continue;
+        if ((size_t)(at - text) < channel_len ||
+            memcmp(at - channel_len + 1, channel + 1, channel_len - 1) != 0)
+            return NULL;
+        *name_len = (size_t)(end - at);
+        return at;
+    }
+    at += channel_len;
+    const char *quote = (const char *)memchr(at, '"', (size_t)(text + len - at));
+    *name_len = quote ? (size_t)(quote - at) : 0;
+    return quote ? at : NULL;
 }
 
 /* A small nested object: what the protocol's own messages carry in `data`. */
@@ -2590,6 +2737,28 @@ static uint32_t psh_table_find(const struct psh_table *table, const char *name, 
     return PSH_NONE;
 }
 
+/* For names that will be looked up soon, in two steps: starts to fetch the name's bucket; */
+static uint32_t psh_table_warm(const struct psh_table *table, const char *name, size_t len)
+{
+    PUSHER_ASSERT(table->buckets);
+    uint32_t hash = psh_table_hash(table, name, len);
+    PSH_PREFETCH(&table->buckets[hash & table->mask]);
+    return hash;
+}
+
+/* and its entry, or that of another name with this hash. NULL: there is none. */
+static struct psh_entry *psh_table_warm_entry(const struct psh_table *table, uint32_t hash)
+{
+    PUSHER_ASSERT(table->count <= table->mask);
+    uint32_t i = hash & table->mask;
+    while (table->buckets[i].id && table->buckets[i].hash != hash) i = (i + 1) & table->mask;
+    if (!table->buckets[i].id) return NULL;
+    struct psh_entry *entry = psh_table_at(table, table->buckets[i].id - 1);
+    PSH_PREFETCH(entry);
+    PSH_PREFETCH((char *)entry + table->pool.item_size - 1);
+    return entry;
+}
+
 static void psh_table_place(struct psh_table *table, uint32_t hash, uint32_t id)
 {
     PUSHER_ASSERT(id > 0);
@@ -2840,6 +3009,25 @@ static uint32_t psh_bind_kill_where(struct psh_bind *bind, const struct psh_hand
     PUSHER_ASSERT(owner);
     return psh_bind_kill_list(bind, &owner->all, name, fn, user_data) +
            psh_bind_kill_list(bind, &owner->named, name, fn, user_data);
+}
+
+/* For handlers that will hear an event soon, in two steps: starts to fetch the first binding; */
+static const struct psh_binding *psh_bind_warm(const struct psh_bind *bind,
+                                               const struct psh_handlers *handlers)
+{
+    uint32_t id = handlers->all.first ? handlers->all.first : handlers->named.first;
+    if (!id) return NULL;
+    const struct psh_binding *binding = psh_bind_at(bind, id);
+    PSH_PREFETCH(binding);
+    PSH_PREFETCH(&binding->dead);
+    return binding;
+}
+
+/* and its name. */
+static void psh_bind_warm_name(const struct psh_binding *binding)
+{
+    PUSHER_ASSERT(binding);
+    if (binding->name) PSH_PREFETCH(binding->name);
 }
 
 static uint32_t psh_bind_run(struct psh_bind *bind, const struct psh_list *list, size_t name_len,
@@ -4056,6 +4244,13 @@ static size_t psh_ws_room(struct psh_ws *ws)
     return ws->out_cap - ws->out_len;
 }
 
+/* Will a text of this length fit into the output when that is empty? */
+static bool psh_ws_fits(const struct psh_ws *ws, size_t len)
+{
+    PUSHER_ASSERT(ws->out_cap > (size_t)PSH_WS_RESERVE + (size_t)PSH_WS_FRAME_HEAD);
+    return len <= ws->out_cap - (size_t)PSH_WS_RESERVE - (size_t)PSH_WS_FRAME_HEAD;
+}
+
 /* One whole masked frame into the output, or nothing at all. */
 static bool psh_ws_stage(struct psh_ws *ws, uint8_t opcode, const void *payload, size_t len,
                          size_t reserve)
@@ -4375,6 +4570,26 @@ static enum psh_ws_result psh_ws_next(struct psh_ws *ws)
     return result;
 }
 
+/* A look ahead over what is not framed yet: the next text message that lies in one frame, for all
+   that can be seen without checks. *at begins as 0. NULL: the end, or something else. */
+static const char *psh_ws_ahead(const struct psh_ws *ws, size_t *at, size_t *len)
+{
+    PUSHER_ASSERT(ws->in_at <= ws->in.len);
+    size_t have = ws->in.len - ws->in_at, from = *at;
+    if (from == 0) { /* the rest of the present frame */
+        if (ws->left >= have) return NULL;
+        from = (size_t)ws->left;
+    }
+    if (have - from < 4) return NULL;
+    const unsigned char *head = ws->in.data + ws->in_at + from;
+    if (head[0] != (0x80 | WSLAY_TEXT_FRAME) || head[1] > 126) return NULL;
+    size_t head_len = head[1] < 126 ? 2 : 4;
+    *len = head[1] < 126 ? head[1] : (size_t)(head[2] << 8 | head[3]);
+    if (*len > have - from - head_len) return NULL;
+    *at = from + head_len + *len;
+    return (const char *)head + head_len;
+}
+
 // >>proto
 /* Pusher messages <-> structs. Pure: no state, no time. */
 
@@ -4499,9 +4714,10 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
 enum { PSH_USER_ID = 256 };
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
-   channel_data, a user's user_data. False: there is none, or it is empty or too long. */
+   channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was
+   not enough *memory. */
 static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *string,
-                            const char *name, char id[PSH_USER_ID])
+                            const char *name, char id[PSH_USER_ID], bool *memory)
 {
     struct psh_value value;
     struct psh_text out;
@@ -4509,6 +4725,7 @@ static bool psh_proto_id_in(const struct psh_env *env, const struct psh_value *s
     size_t len = copy ? psh_json_unescape(copy, string->len) : 0;
     bool found = copy && psh_proto_pick(copy, len, name, &value) &&
                  (value.string || psh_json_digit((unsigned char)value.at[value.len - 1]));
+    *memory = !copy;
     psh_env_text(&out, id, PSH_USER_ID);
     if (found) {
         char *text = copy + (value.at - copy);
@@ -5670,7 +5887,7 @@ static const char *psh_tls_alert(unsigned char alert)
     case 49: return "access_denied";
     case 50: return "decode_error";
     case 51: return "decrypt_error";
-    case 70: return "protocol_version: it speaks none from TLS 1.2 on";
+    case 70: return "protocol_version: it and this mbedTLS have none in common, from TLS 1.2 on";
     case 71: return "insufficient_security";
     case 80: return "internal_error";
     case 90: return "user_canceled";
@@ -6255,6 +6472,7 @@ struct psh_ask {
     uint32_t batch;        /* serial of the first question in the same call */
     uint32_t asked_at;     /* low bits of the client's time */
     uint32_t attempt;      /* questions in a row without a yes */
+    uint32_t wait_ms;      /* until the next one at least, as the endpoint has said */
     int status;            /* of a refusal */
     unsigned char verdict; /* enum psh_verdict */
     unsigned char reason;  /* enum pusher_auth_reason, of the next question */
@@ -6368,8 +6586,9 @@ static const char *psh_auth_bad_user(const pusher_auth_options *o)
 {
     struct psh_value value;
     const char *text = o->channel_data;
-    if (text && !psh_proto_pick(text, strlen(text), "user_id", &value))
-        return "options.auth.channel_data must be a JSON object with a user_id";
+    if (text && (!psh_proto_pick(text, strlen(text), "user_id", &value) || value.len == 0 ||
+                 (!value.string && !psh_json_digit((unsigned char)value.at[value.len - 1]))))
+        return "options.auth.channel_data must be a JSON object with a user_id, text or number";
     text = o->signin_data;
     if (text && (!psh_proto_pick(text, strlen(text), "id", &value) || !value.string))
         return "options.auth.signin_data must be a JSON object with an id that is a string";
@@ -6797,8 +7016,8 @@ struct psh_more {
 
 /* Lists of channels by what they wait for; the first three until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
-                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_RETRY, PSH_WORK_QUEUE,
-                PSH_WORK_FREE, PSH_WORKS };
+                PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
+                PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
 
 enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
 
@@ -7065,6 +7284,16 @@ static void psh_client_set_deadline(pusher_client *client, uint32_t index, enum 
         psh_client_at(client, index)->deadline = (uint32_t)client->now + client->wait_ms[work];
 }
 
+/* If the channel is taken again, it begins without what it had when it was given up. */
+static void psh_client_renew(pusher_client *client, struct psh_more *more)
+{
+    PUSHER_ASSERT(more);
+    psh_env_free(&client->env, more->fields);
+    more->fields = NULL;
+    more->count = 0;
+    if (more->members) psh_member_free(more->members);
+}
+
 /* What a move means for the channel's proof and key. */
 static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_signal signal,
                             enum psh_sub state)
@@ -7073,13 +7302,17 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
     struct psh_more *more = psh_client_more(client, index);
     if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+    if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
     if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_AGAIN) more->ask.attempt = 0;
     if (signal == PSH_SUB_AGAIN) more->ask.reason = PUSHER_AUTH_RETRY;
+    if (signal == PSH_SUB_LOST && more->ask.reason != PUSHER_AUTH_FIRST)
+        more->ask.reason = PUSHER_AUTH_RECONNECT;
     if (signal == PSH_SUB_LOST || signal == PSH_SUB_NAK || state == PSH_SUB_LEAVING ||
         state == PSH_SUB_GONE)
         psh_client_forget(client, more);
+    if (state == PSH_SUB_CANCELLED) psh_client_renew(client, more);
 }
 
 /* Moves the channel; true when its handlers are to be told. A channel that is gone is freed when
@@ -7119,6 +7352,7 @@ static void psh_client_post_close(pusher_client *client)
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
     auth->reused = false;
+    psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
 static void psh_client_sign_out(pusher_client *client)
@@ -7220,7 +7454,10 @@ static pusher_event psh_client_event(const pusher_client *client, uint32_t index
     event.data_was_string = data->string;
     event.raw = data->raw_len ? data->raw : "";
     event.raw_len = data->raw_len;
-    event.user_id = user->string || (user->raw_len && *user->at != 'n') ? user->at : NULL;
+    bool presence = index != PSH_NONE &&
+                    psh_proto_is_presence((pusher_kind)psh_client_at(client, index)->entry.kind);
+    bool sender = presence && user->len > 0 && (user->string || *user->at != 'n');
+    event.user_id = sender ? user->at : NULL;
     event.member = NULL;
     event.from_cache = false;
     event.outage_ms = 0;
@@ -7288,17 +7525,20 @@ static const char *psh_client_called(const pusher_client *client, uint32_t index
 static void psh_client_tell_failed(pusher_client *client, uint32_t index, pusher_result code,
                                    const char *type, int status, const char *why)
 {
-    char json[320];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[400], brief[160];
+    struct psh_text data, error, *say = psh_client_say(client);
     PUSHER_ASSERT(type && why);
+    psh_env_text(&error, brief, sizeof brief);
+    psh_env_add_foreign(&error, why, strlen(why));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"type\":\"");
     psh_env_add(&data, type);
     psh_env_add(&data, "\",\"error\":");
-    psh_json_quote(&data, why, strlen(why) < 160 ? strlen(why) : 160);
+    psh_json_quote(&data, brief, error.len);
     if (status > 0) psh_env_add(&data, ",\"status\":");
     if (status > 0) psh_env_add_uint(&data, (uint64_t)status);
     psh_env_add(&data, "}");
+    PUSHER_ASSERT(!data.cut);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": ");
     psh_env_add_foreign(say, why, strlen(why));
@@ -7479,8 +7719,9 @@ static enum psh_urge psh_client_urge(uint32_t code)
 
 static void psh_client_say_code(struct psh_text *say, uint32_t code, const char *reason)
 {
-    psh_env_add_uint(say, code);
-    if (*reason) psh_env_add(say, " ");
+    if (code) psh_env_add_uint(say, code);
+    if (code && *reason) psh_env_add(say, " ");
+    if (!code && !*reason) psh_env_add(say, "no reason given");
     psh_env_add_foreign(say, reason, strlen(reason));
 #if defined(PUSHER_TLS)
     if (code == 4000) psh_env_add(say, " (it wants TLS: options.tls.mode)");
@@ -7539,6 +7780,14 @@ static bool psh_client_draft(pusher_client *client, struct psh_text *text, size_
     return true;
 }
 
+/* Room for a subscription's message; proof and fields may be NULL. */
+static size_t psh_client_size(const struct psh_entry *entry, const char *proof, const char *fields)
+{
+    PUSHER_ASSERT(entry->name);
+    return PSH_PROTO_FRAME + entry->name_len + (proof ? strlen(proof) : 0) +
+           (fields ? strlen(fields) : 0);
+}
+
 /* The message that the entry's state asks for, in `place` if it is large enough. False: no
    memory. */
 static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh_text *text,
@@ -7547,11 +7796,9 @@ static bool psh_client_compose(pusher_client *client, uint32_t index, struct psh
     const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     const struct psh_more *more = psh_client_more(client, index);
     const char *proof = more ? more->ask.text : NULL, *fields = more ? more->fields : NULL;
-    size_t len = PSH_PROTO_FRAME + entry->name_len;
     PUSHER_ASSERT(entry->state == PSH_SUB_IDLE || entry->state == PSH_SUB_LEAVING);
     if (entry->state == PSH_SUB_LEAVING) proof = fields = NULL;
-    if (proof) len += strlen(proof);
-    if (fields) len += strlen(fields);
+    size_t len = psh_client_size(entry, proof, fields);
     if (len <= PSH_FRAME) psh_env_text(text, place, PSH_FRAME);
     else if (!psh_client_draft(client, text, len)) return false;
     if (psh_client_is_user(client, index)) psh_proto_signin(text, proof);
@@ -7567,7 +7814,8 @@ static void psh_client_no_memory(pusher_client *client, const char *what)
     psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, true);
 }
 
-/* The channel on which the server sends to the signed-in user needs no authorization. */
+/* The channel on which the server sends to the signed-in user needs no authorization. False: there
+   is no room for it now. */
 static bool psh_client_subscribe_user(pusher_client *client)
 {
     struct psh_text text;
@@ -7578,7 +7826,11 @@ static bool psh_client_subscribe_user(pusher_client *client)
     }
     psh_proto_subscribe_user(&text, client->user_id);
     PUSHER_ASSERT(!text.cut);
-    return psh_client_stage(client, text.at, text.len);
+    if (psh_ws_fits(&client->ws, text.len)) return psh_client_stage(client, text.at, text.len);
+    psh_env_add(psh_client_say(client), "the user's own channel does not fit into "
+                                        "options.max_output_bytes: no events for the user");
+    psh_client_report(client, PUSHER_ERR_TOO_BIG, 0, PSH_NONE);
+    return true;
 }
 
 /* When the next client event may go: the window of a second slides. */
@@ -7691,6 +7943,13 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
     return true;
 }
 
+static bool psh_client_owes(const pusher_client *client)
+{
+    size_t len;
+    (void)psh_ws_output(&client->ws, &len);
+    return len > 0;
+}
+
 static bool psh_client_has_stream(const pusher_client *client)
 {
     return client->stream && client->phase >= PSH_UPGRADING && client->phase <= PSH_LEAVING;
@@ -7719,7 +7978,8 @@ static void psh_client_output(pusher_client *client)
 
 /* -- input -- */
 
-/* The server's no to a subscription; an error that names no channel is told as the channel's. */
+/* The server's no to a subscription or to the sign-in; an error that names no channel is told as
+   the channel's. */
 static void psh_client_refused(pusher_client *client, uint32_t index,
                                const struct psh_server_error *error,
                                const struct psh_envelope *envelope)
@@ -7728,6 +7988,12 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     struct psh_text *say = psh_client_say(client);
     struct psh_envelope told = *envelope;
     if (!psh_client_sub(client, index, PSH_SUB_NAK)) return;
+    if (psh_client_is_user(client, index)) {
+        client->answered = true; /* who waits for the sign-in waits no more */
+        psh_client_tell_failed(client, index, PUSHER_ERR_SERVER, "AuthError", (int)error->code,
+                               error->message);
+        return;
+    }
     told.channel.at = psh_client_at(client, index)->entry.name;
     told.channel.string = true;
     psh_env_add(say, told.channel.at);
@@ -7737,10 +8003,11 @@ static void psh_client_refused(pusher_client *client, uint32_t index,
     psh_client_emit(client, index, PSH_KIND_REFUSED, &told);
 }
 
-/* The only channel, other than public, whose subscription waits for its answer; or PSH_NONE. */
+/* The only one, sign-in or channel other than public, that waits for its answer; or PSH_NONE. */
 static uint32_t psh_client_only_suspect(const pusher_client *client)
 {
-    uint32_t found = PSH_NONE, id = client->work[PSH_WORK_WAIT].first;
+    uint32_t found = client->work[PSH_WORK_SIGNIN].first ? client->user : PSH_NONE;
+    uint32_t id = client->work[PSH_WORK_WAIT].first;
     for (int looked = 0; id; looked++) {
         const struct psh_channel *channel = psh_client_at(client, id - 1);
         if (channel->entry.kind >= PUSHER_KIND_PRIVATE) {
@@ -7957,8 +8224,9 @@ static void psh_client_on_member(pusher_client *client, uint32_t index, enum psh
     struct psh_value info;
     char id[PSH_USER_ID];
     size_t len = 0;
-    unsigned char channel_kind = psh_client_at(client, index)->entry.kind;
-    if (!more || !psh_proto_is_presence((pusher_kind)channel_kind)) return;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
+    if (!more || !psh_proto_is_presence((pusher_kind)entry->kind)) return;
+    if (entry->state != PSH_SUB_LIVE) return; /* the list that comes with the yes is newer */
     if (data->raw_len == 0 ||
         !psh_member_read(data->at, data->len, id, sizeof id, &len, &info)) {
         psh_client_presence_error(client, index, PUSHER_ERR_PARSE,
@@ -8017,14 +8285,20 @@ static unsigned char *psh_client_unwrap(pusher_client *client,
     return psh_codec_unbase64(text, wrapped, bytes, wrapped, len) ? bytes : NULL;
 }
 
+static bool psh_client_utf8(const char *text, size_t len)
+{
+    struct psh_codec_utf8_state utf8;
+    PUSHER_ASSERT(text);
+    memset(&utf8, 0, sizeof utf8);
+    return psh_codec_utf8(&utf8, text, len) && !utf8.need;
+}
+
 /* Decrypts the event's data where it stands. */
 static enum psh_opened psh_client_open_box(pusher_client *client, const struct psh_crypt *crypt,
                                            struct psh_value *data)
 {
     struct psh_json_object object;
-    struct psh_codec_utf8_state utf8;
     size_t len = 0, nonce_len = 0;
-    memset(&utf8, 0, sizeof utf8);
     if (data->raw_len == 0 || !psh_json_parse(&object, data->at, data->len) ||
         !psh_json_get(&object, "ciphertext").string || !psh_json_get(&object, "nonce").string)
         return PSH_OPEN_SHAPE;
@@ -8039,16 +8313,19 @@ static enum psh_opened psh_client_open_box(pusher_client *client, const struct p
     data->len = len - PSH_BOX_TAG;
     box[len] = '\0'; /* base64 was longer */
     data->string = true;
-    return psh_codec_utf8(&utf8, data->at, data->len) && !utf8.need ? PSH_OPENED : PSH_OPEN_TEXT;
+    return psh_client_utf8(data->at, data->len) ? PSH_OPENED : PSH_OPEN_TEXT;
 }
 
 static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
                                    const struct psh_envelope *envelope, const char *reason)
 {
-    char json[512];
-    struct psh_text data, *say = psh_client_say(client);
+    char json[512], brief[64];
+    struct psh_text data, name, *say = psh_client_say(client);
     const char *event = envelope->event.at;
     client->stats.dropped_decrypt++;
+    psh_client_at(client, index)->entry.flags &= (unsigned char)~PSH_FLAG_CACHED;
+    psh_env_text(&name, brief, sizeof brief);
+    psh_env_add_foreign(&name, event, strlen(event));
     psh_env_text(&data, json, sizeof json);
     psh_env_add(&data, "{\"event\":");
     psh_json_quote(&data, event, strlen(event) < 60 ? strlen(event) : 0);
@@ -8057,7 +8334,7 @@ static void psh_client_tell_sealed(pusher_client *client, uint32_t index,
     psh_env_add(&data, "}");
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": the event ");
-    psh_env_add_foreign(say, event, strlen(event) < 60 ? strlen(event) : 60);
+    psh_env_add(say, brief);
     psh_env_add(say, " cannot be decrypted: ");
     psh_env_add(say, reason);
     psh_client_report(client, PUSHER_ERR_DECRYPT, 0, index);
@@ -8123,9 +8400,12 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     const struct psh_value *data = &envelope->data;
     if (client->user == PSH_NONE) return;
     char *copy = NULL;
+    bool memory = false;
     if (data->raw_len && psh_proto_pick(data->at, data->len, "user_data", &user_data) &&
-        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id))
+        user_data.string && psh_proto_id_in(&client->env, &user_data, "id", id, &memory)) {
         copy = psh_env_copy(&client->env, id, strlen(id));
+        memory = !copy;
+    }
     if (!psh_client_sub(client, client->user, copy ? PSH_SUB_ACK : PSH_SUB_NAK)) {
         psh_env_free(&client->env, copy);
         return;
@@ -8134,8 +8414,10 @@ static void psh_client_on_signed_in(pusher_client *client, const struct psh_enve
     client->user_id = copy;
     client->answered = true; /* presence channels may have waited for it */
     if (!copy) {
-        psh_client_tell_failed(client, client->user, PUSHER_ERR_PARSE, "AuthError", 0,
-                               "the server's answer names no user");
+        psh_client_tell_failed(client, client->user, memory ? PUSHER_ERR_MEMORY : PUSHER_ERR_PARSE,
+                               "AuthError", 0,
+                               memory ? "no memory for the user's id"
+                                      : "the server's answer names no user");
         return;
     }
     client->user_owed = true;
@@ -8322,11 +8604,10 @@ static void psh_client_on_close(pusher_client *client)
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame, before the stream is given up. */
-    if (psh_client_urge(code) != PSH_URGE_STOP && !psh_client_flush(client, &budget) &&
-        client->phase > PSH_ONLINE)
-        return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), false);
+    /* Our answer to its close frame goes first, now or in the next polls. */
+    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
+                    psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8381,12 +8662,53 @@ static void psh_client_upgrade(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_HTTP, (uint32_t)status, PSH_URGE_SOON, false);
 }
 
+/* With very many channels nearly every event finds its channel, the channel's name and its handlers
+   in memory that no cache holds. All messages that have just arrived are therefore looked at ahead,
+   and what they will need is fetched at the same time instead of one after the other. */
+enum { PSH_AHEAD_CHANNELS = 2048, PSH_AHEAD = 32 };
+
+static uint32_t psh_client_warm_names(const pusher_client *client, size_t *at,
+                                      uint32_t hashes[PSH_AHEAD])
+{
+    uint32_t count = 0;
+    size_t len = 0, name_len = 0;
+    const char *text = "";
+    while (count < PSH_AHEAD && (text = psh_ws_ahead(&client->ws, at, &len)) != NULL) {
+        const char *name = psh_json_guess_channel(text, len, &name_len);
+        if (name) hashes[count++] = psh_table_warm(&client->table, name, name_len);
+    }
+    return count;
+}
+
+static void psh_client_look_ahead(const pusher_client *client)
+{
+    uint32_t hashes[PSH_AHEAD], count = PSH_AHEAD;
+    const struct psh_channel *channels[PSH_AHEAD];
+    const struct psh_binding *bindings[PSH_AHEAD];
+    size_t at = 0;
+    if (client->table.count < PSH_AHEAD_CHANNELS) return;
+    while (count == PSH_AHEAD) {
+        count = psh_client_warm_names(client, &at, hashes);
+        for (uint32_t i = 0; i < count; i++)
+            channels[i] = (struct psh_channel *)psh_table_warm_entry(&client->table, hashes[i]);
+        for (uint32_t i = 0; i < count; i++) {
+            bindings[i] = NULL;
+            if (!channels[i]) continue;
+            PSH_PREFETCH(channels[i]->entry.name);
+            bindings[i] = psh_bind_warm(&client->bind, &channels[i]->handlers);
+        }
+        for (uint32_t i = 0; i < count; i++)
+            if (bindings[i]) psh_bind_warm_name(bindings[i]);
+    }
+}
+
 static void psh_client_bytes(pusher_client *client)
 {
     PUSHER_ASSERT(client->stream);
     client->last_received = client->now;
     client->pong_by = PSH_NEVER;
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
+    if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
     if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
@@ -8415,6 +8737,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
+        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -8489,7 +8812,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
 {
     char id[PSH_USER_ID];
     if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
-    if (!channel_data->string || !psh_proto_id_in(&client->env, channel_data, "user_id", id))
+    if (!channel_data->string ||
+        !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
     *memory = !psh_client_set_me(client, more, id);
     return NULL;
@@ -8542,6 +8866,15 @@ static const char *psh_client_take(pusher_client *client, uint32_t index, const 
     return wrong;
 }
 
+/* Would the subscription, with the proof that is there now, be too long ever to be sent? */
+static bool psh_client_too_big(const pusher_client *client, uint32_t index)
+{
+    const struct psh_more *more = psh_client_more(client, index);
+    PUSHER_ASSERT(more && more->ask.text);
+    return !psh_ws_fits(&client->ws, psh_client_size(&psh_client_at(client, index)->entry,
+                                                     more->ask.text, more->fields));
+}
+
 static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index, const char *body,
                                           size_t len)
 {
@@ -8559,6 +8892,10 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
         wrong = "no memory for the answer";
         result = PUSHER_ERR_MEMORY;
     }
+    if (!wrong && psh_client_too_big(client, index)) {
+        wrong = "the proof does not fit into options.max_output_bytes";
+        result = PUSHER_ERR_TOO_BIG;
+    }
     if (wrong) psh_client_turn_down(client, index, memory, result, 0, wrong);
     else psh_client_answer(client, index);
     return result;
@@ -8566,13 +8903,23 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
 
 /* -- the endpoint -- */
 
+/* Has the stream that rested ended, or does something stand on it that nobody has asked for ("408
+   Request Timeout")? That is no answer to what is asked now. */
+static bool psh_client_post_stale(pusher_client *client)
+{
+    unsigned char byte;
+    PUSHER_ASSERT(client->auth->stream && client->auth->phase == PSH_POST_IDLE);
+    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &byte, 1);
+    return got != PUSHER_IO_WANT_READ && got != PUSHER_IO_WANT_WRITE;
+}
+
 /* The request is ready: over the stream that is still there, or over a new one. */
 static void psh_client_post_start(pusher_client *client, const struct psh_url *url)
 {
     struct psh_auth *auth = client->auth;
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE && auth->out.len > 0);
     if (auth->stream && (auth->url->port != url->port || auth->url->tls != url->tls ||
-                         strcmp(auth->url->host, url->host) != 0))
+                         strcmp(auth->url->host, url->host) != 0 || psh_client_post_stale(client)))
         psh_client_post_close(client);
     auth->url = url;
     auth->deadline = client->now + client->wait_ms[PSH_WORK_AUTH];
@@ -8602,9 +8949,11 @@ static void psh_client_post_lost(pusher_client *client, int got)
     const char *why = NULL;
     char words[160];
     struct psh_text text;
+    uint64_t deadline = auth->deadline; /* the question is as old as it was */
     if (stale) {
         psh_client_post_close(client);
         psh_client_post_start(client, auth->url);
+        auth->deadline = deadline;
         return;
     }
     if (auth->stream && transport.error_fn && got != PUSHER_IO_EOF)
@@ -8624,20 +8973,23 @@ static void psh_client_post_answer(pusher_client *client)
     struct psh_auth *auth = client->auth;
     uint32_t index = psh_client_asked(client, auth->ticket);
     int status = auth->reply.head.status;
-    const struct psh_buf *body = &auth->reply.body;
+    struct psh_buf *body = &auth->reply.body;
+    bool keep = auth->reply.keep && auth->out_at == auth->out.len;
+    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
+    uint32_t wait_s = auth->reply.retry_after_s, most = client->reconnect_cap_ms;
+    if (index != PSH_NONE && later)
+        psh_client_more(client, index)->ask.wait_ms = wait_s > most / 1000 ? most : wait_s * 1000;
     auth->phase = PSH_POST_IDLE;
     auth->idle_at = client->now + PSH_KEEP_MS;
-    if (!auth->reply.keep || auth->out_at < auth->out.len) psh_client_post_close(client);
-    if (index == PSH_NONE) return;
-    bool later = status == 429 || status >= 500, moved = status >= 300 && status < 400;
-    if (status == 200)
+    if (index != PSH_NONE && status == 200)
         (void)psh_client_accept_at(client, index, body->len ? (const char *)body->data : "",
                                    body->len);
-    else
+    else if (index != PSH_NONE)
         psh_client_turn_down(client, index, later, PUSHER_ERR_AUTH, status,
                              moved ? "the endpoint redirects, which is not followed"
                                    : "the endpoint refused");
-    psh_auth_rewind(&client->env, auth); /* wipes the answer */
+    psh_env_release(&client->env, body);
+    if (!keep) psh_client_post_close(client);
 }
 
 static void psh_client_post_bytes(pusher_client *client, const unsigned char *bytes, size_t len)
@@ -8752,6 +9104,7 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     more->ask.serial = more->ask.batch = auth->serial;
     more->ask.asked_at = (uint32_t)client->now;
     more->ask.attempt++;
+    more->ask.wait_ms = 0;
     request->ticket.id = index + 1;
     request->ticket.epoch = auth->serial;
     request->kind = user ? PUSHER_AUTH_USER : PUSHER_AUTH_CHANNEL;
@@ -8762,9 +9115,8 @@ static void psh_client_question(pusher_client *client, uint32_t index,
     request->channel = psh_client_handle(client, index);
     more->ask.reason = PUSHER_AUTH_RECONNECT;
     client->stats.auth_requests++;
-    if (!psh_client_sub(client, index, PSH_SUB_ASK)) { /* a live channel asks for a new key */
-        psh_client_set_deadline(client, index, PSH_WORK_AUTH);
-    }
+    (void)psh_client_sub(client, index, PSH_SUB_ASK); /* a live one asks for a key, and stays so */
+    psh_client_set_deadline(client, index, PSH_WORK_AUTH);
 }
 
 /* How many in a row, from the front of the line, may go into one call. */
@@ -8772,8 +9124,10 @@ static uint32_t psh_client_batch(const pusher_client *client, enum psh_auth_way 
 {
     uint32_t count = 0, id = client->work[PSH_WORK_ASK].first;
     while (id && count < client->auth->max_batch) {
-        if (psh_auth_way(client->auth, psh_client_is_user(client, id - 1)) != way) break;
+        bool user = psh_client_is_user(client, id - 1); /* nothing names it in an answer to many */
+        if (psh_auth_way(client->auth, user) != way || (user && count > 0)) break;
         count++;
+        if (user) break;
         id = psh_client_at(client, id - 1)->link[PSH_BY_WORK].next;
     }
     return count;
@@ -8822,11 +9176,14 @@ static void psh_client_ask_self(pusher_client *client)
         char id[PSH_USER_ID];
         struct psh_text text;
         psh_env_text(&text, id, sizeof id);
-        psh_env_add_bytes(&text, data.at, data.len);
+        if (data.string) (void)psh_json_add_inside(&text, data.at, data.len);
+        else psh_env_add_bytes(&text, data.at, data.len);
         memory = !psh_client_set_me(client, more, id);
     }
     if (!wrong && !memory)
         memory = !psh_auth_sign(&client->env, auth, &request, presence, &more->ask);
+    if (!wrong && !memory && psh_client_too_big(client, index))
+        wrong = "the proof does not fit into options.max_output_bytes";
     if (wrong) psh_client_turn_down(client, index, false, PUSHER_ERR_AUTH, 0, wrong);
     else if (memory)
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory to sign it");
@@ -8902,9 +9259,16 @@ static void psh_client_denied(pusher_client *client, uint32_t index, struct psh_
 
 static void psh_client_deferred(pusher_client *client, uint32_t index, struct psh_more *more)
 {
-    uint64_t at = client->now + psh_client_backoff(client, more->ask.attempt);
+    uint32_t wait = psh_client_backoff(client, more->ask.attempt);
+    if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
+    uint64_t at = client->now + wait;
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
         client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+    struct psh_text *say = psh_client_say(client);
+    psh_env_add(say, psh_client_called(client, index));
+    psh_env_add(say, ": authorization put off: ");
+    if (more->ask.text) psh_env_add_foreign(say, more->ask.text, strlen(more->ask.text));
+    psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
     if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
@@ -8921,39 +9285,52 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
            !strstr(more->ask.text, ",\"channel_data\":");
 }
 
-/* A yes. False: it has to wait for the sign-in. */
-static bool psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+/* Is a sign-in under way? */
+static bool psh_client_signing_in(const pusher_client *client)
 {
-    more->ask.attempt = 0;
-    if (psh_client_at(client, index)->entry.state == PSH_SUB_LIVE) {
+    if (client->user == PSH_NONE) return false;
+    return psh_client_at(client, client->user)->entry.state <= PSH_SUB_PENDING;
+}
+
+/* A yes. */
+static void psh_client_granted(pusher_client *client, uint32_t index, struct psh_more *more)
+{
+    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
+    bool unknown = !live && psh_client_unknown_me(client, index, more);
+    if (live) {
+        more->ask.attempt = 0;
         psh_auth_forget(&client->env, &more->ask);
         psh_client_refreshed(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) && !client->user_id) {
-        enum psh_sub user = client->user == PSH_NONE
-                                ? PSH_SUB_REFUSED
-                                : (enum psh_sub)psh_client_at(client, client->user)->entry.state;
-        if (user <= PSH_SUB_PENDING) return false;
+    } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
+        psh_client_set_work(client, index, PSH_WORK_USER);
+    } else if (unknown && !client->user_id) {
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
-        return true;
-    }
-    if (psh_client_unknown_me(client, index, more) &&
-        !psh_client_set_me(client, more, client->user_id)) {
+    } else if (unknown && !psh_client_set_me(client, more, client->user_id)) {
         psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0, "no memory");
-        return true;
+    } else {
+        more->ask.attempt = 0;
+        (void)psh_client_sub(client, index, PSH_SUB_GRANT);
     }
-    (void)psh_client_sub(client, index, PSH_SUB_GRANT);
-    return true;
+}
+
+/* The sign-in has come to its end: those that waited for it are answered again. */
+static void psh_client_signed(pusher_client *client)
+{
+    struct psh_list *waiting = &client->work[PSH_WORK_USER];
+    if (psh_client_signing_in(client)) return;
+    for (int moved = 0; waiting->first && moved < PSH_BATCH; moved++)
+        psh_client_set_work(client, waiting->first - 1, PSH_WORK_ANSWERED);
+    if (waiting->first) client->answered = true;
 }
 
 /* What follows from the answers given since. */
 static void psh_client_answers(pusher_client *client)
 {
-    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     client->answered = false;
+    psh_client_signed(client);
+    uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
@@ -8964,7 +9341,7 @@ static void psh_client_answers(pusher_client *client)
         }
         if (more->ask.verdict == PSH_VERDICT_LATER) psh_client_deferred(client, index, more);
         else if (more->ask.verdict == PSH_VERDICT_NO) psh_client_denied(client, index, more);
-        else (void)psh_client_granted(client, index, more);
+        else psh_client_granted(client, index, more);
         if (id && psh_client_at(client, id - 1)->entry.mark != PSH_WORK_ANSWERED)
             id = client->work[PSH_WORK_ANSWERED].first; /* a handler has changed the list */
     }
@@ -9042,7 +9419,7 @@ static void psh_client_unanswered(pusher_client *client)
     int told = 0;
     for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++) {
         enum psh_work work = (enum psh_work)i;
-        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !client->doomed &&
+        while (told++ < PSH_BATCH && client->phase == PSH_ONLINE && !psh_client_halted(client) &&
                psh_client_answer_at(client, work) <= client->now)
             psh_client_late(client, client->work[work].first - 1, work);
     }
@@ -9074,6 +9451,12 @@ static void psh_client_timers(pusher_client *client)
         psh_client_ping(client);
     psh_client_unanswered(client);
     psh_client_wake(client);
+}
+
+/* After the output, so that a goodbye gets its chance. */
+static void psh_client_end_wait(pusher_client *client)
+{
+    PUSHER_ASSERT(client->polling);
     if (client->phase >= PSH_CLOSING && client->now >= client->deadline)
         psh_client_signal(client, PSH_TIMER);
 }
@@ -9189,6 +9572,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     if (client->auth && !client->doomed) psh_client_answers(client);
     if (!client->doomed) psh_client_timers(client);
     if (!client->doomed) psh_client_output(client);
+    if (!client->doomed) psh_client_end_wait(client);
     client->polling = client->bind.busy = false;
     int dispatched = client->dispatched;
     if (client->doomed) {
@@ -9200,6 +9584,12 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
+/* Is nothing left that the stream has not taken? Else it says when it takes more. */
+static bool psh_client_drained(const pusher_client *client)
+{
+    return client->ws.out_at == client->ws.out_len;
+}
+
 /* Is there something to do that waits for nobody? */
 static bool psh_client_at_once(const pusher_client *client)
 {
@@ -9207,19 +9597,20 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && client->ws.out_at == client->ws.out_len);
+    return ask || client->answered || (send && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first)
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
+    if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
     return due == PSH_NEVER ? PSH_NEVER : due - client->offset;
 }
 
@@ -9608,6 +9999,16 @@ static pusher_result psh_client_unsubscribe(pusher_client *client, pusher_channe
 
 enum { PSH_FIELDS = 1024 };
 
+/* With the channel's name, and the proof that it may have already. */
+static bool psh_client_fields_fit(const pusher_client *client, const char *name, size_t len)
+{
+    uint32_t index = psh_client_find(client, name, strlen(name));
+    const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
+    PUSHER_ASSERT(len <= PSH_FIELDS);
+    if (more && more->ask.verdict == PSH_VERDICT_YES) len += strlen(more->ask.text);
+    return psh_ws_fits(&client->ws, PSH_PROTO_FRAME + strlen(name) + len);
+}
+
 /* With more members for the subscription's data. */
 static pusher_channel psh_client_subscribe_with(pusher_client *client, const char *name,
                                                 const char *json)
@@ -9619,6 +10020,11 @@ static pusher_channel psh_client_subscribe_with(pusher_client *client, const cha
     if (!inside || len > PSH_FIELDS) {
         (void)psh_client_failed(client, inside ? PUSHER_ERR_TOO_BIG : PUSHER_ERR_PARSE,
                                 inside ? "the fields are over 1024 bytes" : wrong);
+        return channel;
+    }
+    if (!psh_client_fields_fit(client, name, len)) {
+        (void)psh_client_failed(client, PUSHER_ERR_TOO_BIG,
+                                "the fields do not fit into options.max_output_bytes");
         return channel;
     }
     bool any = psh_json_skip_space(inside, inside + len) != inside + len;
@@ -9771,7 +10177,8 @@ static pusher_result psh_client_check_trigger(const pusher_client *client, uint3
 static const char *psh_client_trigger_fault(pusher_result result)
 {
     switch (result) {
-    case PUSHER_ERR_TOO_BIG: return "the event's data is over options.max_client_event_bytes";
+    case PUSHER_ERR_TOO_BIG: return "the event is over options.max_client_event_bytes, or over "
+                                    "options.max_output_bytes";
     case PUSHER_ERR_PARSE: return "the event's data is not one JSON value";
     case PUSHER_ERR_NOT_SUBSCRIBED: return "the server has not confirmed the subscription yet";
     default: return NULL;
@@ -9784,7 +10191,7 @@ static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t ind
     bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
     bool online = client->phase == PSH_ONLINE;
     size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live)) {
+    if (client->max_queued && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)
@@ -9805,6 +10212,8 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     uint32_t index = psh_client_index(client, handle);
     struct psh_text text;
     const char *bad = psh_proto_bad_trigger(event);
+    if (!bad && !psh_client_utf8(event, strlen(event)))
+        bad = "a client event's name is not UTF-8";
     if (index != PSH_NONE && bad) return psh_client_failed(client, PUSHER_ERR_NAME, bad);
     pusher_result result = psh_client_check_trigger(client, index, json, len);
     if (result == PUSHER_OK && !client->sent_at) {
@@ -9816,7 +10225,9 @@ static pusher_result psh_client_trigger(pusher_client *client, pusher_channel ha
     if (result == PUSHER_OK) {
         const char *name = psh_client_at(client, index)->entry.name;
         size_t cap = PSH_PROTO_FRAME + strlen(name) + strlen(event) + len;
-        if (psh_client_draft(client, &text, cap)) {
+        if (!psh_ws_fits(&client->ws, cap)) {
+            result = PUSHER_ERR_TOO_BIG;
+        } else if (psh_client_draft(client, &text, cap)) {
             psh_proto_trigger(&text, name, event, json, len);
             PUSHER_ASSERT(!text.cut);
             result = psh_client_send_trigger(client, index, &text);
@@ -9862,6 +10273,16 @@ static pusher_result psh_client_stale(pusher_client *client)
                              "the ticket is stale: answered already, or of an earlier connection");
 }
 
+static const char *psh_client_answer_fault(pusher_result result)
+{
+    switch (result) {
+    case PUSHER_ERR_PARSE: return "the answer is not JSON";
+    case PUSHER_ERR_AUTH: return "the answer lacks what the channel needs";
+    case PUSHER_ERR_TOO_BIG: return "the proof does not fit into options.max_output_bytes";
+    default: return NULL;
+    }
+}
+
 static pusher_result psh_client_accept(pusher_client *client, pusher_ticket ticket,
                                        const char *body, size_t len)
 {
@@ -9869,9 +10290,7 @@ static pusher_result psh_client_accept(pusher_client *client, pusher_ticket tick
     if (index == PSH_NONE) return psh_client_stale(client);
     pusher_result result = psh_client_accept_at(client, index, body, len);
     if (result == PUSHER_OK) return result;
-    return psh_client_failed(client, result, result == PUSHER_ERR_PARSE
-                                                 ? "the answer is not JSON"
-                                                 : "the answer lacks what the channel needs");
+    return psh_client_failed(client, result, psh_client_answer_fault(result));
 }
 
 static pusher_result psh_client_reject(pusher_client *client, pusher_ticket ticket, int status,

@@ -1,20 +1,26 @@
 /*
  * listen.c - a command-line tool: every event of some channels as one line of JSON on stdout.
  *
- *     cc -I. -o listen examples/listen.c -lwslay -lmbedcrypto -lpthread
+ *     cc -I. -o listen examples/listen.c -lwslay -lmbedtls -lmbedx509 \
+ *        -lmbedcrypto -lpthread
  *     ./listen --host 127.0.0.1 --port 6001 --key app-key chat weather
+ *     ./listen --host example.org --port 443 --tls --key app-key chat
+ *     ./listen --cluster eu --key app-key chat
  *     ./listen --key app-key chat | jq .data
  *     ./listen --auth-endpoint http://127.0.0.1:6001/pusher/auth --user-id ann presence-lobby
  *     ./listen --secret app-secret --trigger private-chat client-hi '{"n":1}' private-chat
  *
  * A line is {"channel":"chat","event":"message","data":...}. Data stands there as a JSON value
- * when the payload is JSON, as a string when it is not, and as null when there was none. What
- * happens to the connection is told on stderr. It reconnects for ever and ends cleanly on
- * Ctrl-C. Shows options, authorization by an endpoint or a secret, all the callbacks, PUSHER_ALL,
- * client events, sleeping between polls, and a clean end.
+ * when the payload is JSON, as a string when it is not, and as null when there was none. Where
+ * there is something to say, the line goes on: "member":{"id":...,"info":...} who came or left,
+ * "user_id":... who sent a client event, "from_cache":true an event that the server repeated.
+ * What happens to the connection is told on stderr. It reconnects for ever and ends cleanly on
+ * Ctrl-C. Shows options, TLS, authorization by an endpoint or a secret, all the callbacks,
+ * PUSHER_ALL, client events, sleeping between polls, and a clean end.
  */
 #define PUSHER_IMPLEMENTATION
 #define PUSHER_SOCKETS
+#define PUSHER_TLS
 #include "pusher.h"
 #include <ctype.h>
 #include <signal.h>
@@ -41,20 +47,34 @@ static void print_string(const char *text, size_t len)
     putchar('"');
 }
 
-static void print_data(const pusher_event *event)
+/* A raw line break in valid JSON stands between tokens, where a space means the same. */
+static void print_json(const char *text, size_t len)
 {
     size_t i;
+    for (i = 0; i < len; i++)
+        putchar(text[i] == '\n' || text[i] == '\r' ? ' ' : text[i]);
+}
+
+static void print_data(const pusher_event *event)
+{
     if (event->data_len == 0) {
         fputs(event->raw_len == 0 ? "null" : "\"\"", stdout);
     } else if (pusher_json_find(event->data, event->data_len, "").type != PUSHER_JSON_BAD) {
-        /* A raw line break in valid JSON stands between tokens, where a space means the same. */
-        for (i = 0; i < event->data_len; i++) {
-            char c = event->data[i];
-            putchar(c == '\n' || c == '\r' ? ' ' : c);
-        }
+        print_json(event->data, event->data_len);
     } else {
         print_string(event->data, event->data_len);
     }
+}
+
+static void print_member(const pusher_member *member)
+{
+    fputs(",\"member\":{\"id\":", stdout);
+    print_string(member->id, strlen(member->id));
+    if (member->info_len > 0) {
+        fputs(",\"info\":", stdout);
+        print_json(member->info, member->info_len);
+    }
+    putchar('}');
 }
 
 static void on_event(pusher_client *client, const pusher_event *event, void *user_data)
@@ -66,7 +86,12 @@ static void on_event(pusher_client *client, const pusher_event *event, void *use
     print_string(event->name, strlen(event->name));
     fputs(",\"data\":", stdout);
     print_data(event);
-    fputs("}\n", stdout);
+    if (event->member != NULL) print_member(event->member);
+    if (event->user_id != NULL) {
+        fputs(",\"user_id\":", stdout);
+        print_string(event->user_id, strlen(event->user_id));
+    }
+    fputs(event->from_cache ? ",\"from_cache\":true}\n" : "}\n", stdout);
     fflush(stdout); /* whoever reads our pipe wants the line now */
 }
 
@@ -154,9 +179,12 @@ static void usage(FILE *out)
         "Prints each event as one line of JSON until Ctrl-C; the connection's news on stderr.\n"
         "\n"
         "  --host H     the server's name or address     (127.0.0.1)\n"
-        "  --port P     its port                         (6001; with --cluster 80)\n"
+        "  --port P     its port                         (6001; with --cluster 443)\n"
         "  --key K      the app's key                    (app-key)\n"
         "  --cluster C  pusher.com's cluster instead of a host: eu, mt1 ...\n"
+        "  --tls        speak TLS with the host, as with a cluster anyway\n"
+        "  --plain      do not, even with a cluster\n"
+        "  --ca FILE    whom TLS trusts, in PEM, instead of the system's list; also for https://\n"
         "  --keep       when refused for good, try again every 30 s instead of ending\n"
         "  --verbose    tell each step of the connection\n"
         "  --help       this text\n"
@@ -232,6 +260,7 @@ static bool read_value(pusher_options *options, const char *name, char *value)
     } texts[] = {{"--host", &options->host},
                  {"--key", &options->key},
                  {"--cluster", &options->cluster},
+                 {"--ca", &options->tls.ca_file},
                  {"--auth-endpoint", &options->auth.endpoint},
                  {"--user-auth-endpoint", &options->auth.user_endpoint},
                  {"--secret", &options->auth.secret},
@@ -268,6 +297,10 @@ static int read_arguments(int argc, char **argv, pusher_options *options, int *c
         if (strcmp(arg, "--help") == 0) return usage(stdout), 1;
         if (strcmp(arg, "--keep") == 0)
             given.keep = true;
+        else if (strcmp(arg, "--tls") == 0)
+            options->tls.mode = PUSHER_TLS_ON;
+        else if (strcmp(arg, "--plain") == 0)
+            options->tls.mode = PUSHER_TLS_OFF;
         else if (strcmp(arg, "--signin") == 0)
             given.signin = true;
         else if (strcmp(arg, "--verbose") == 0)
@@ -288,6 +321,9 @@ static int read_arguments(int argc, char **argv, pusher_options *options, int *c
     if (*channels == 0 && !given.signin) return bad_arguments("no channel to listen to", "") + 1;
     if (options->host == NULL && options->cluster == NULL) options->host = "127.0.0.1";
     if (options->port == 0 && options->host != NULL) options->port = 6001;
+    /* The library's default is TLS. Servers on one's own machine seldom speak it. */
+    if (options->tls.mode == PUSHER_TLS_DEFAULT && options->host != NULL)
+        options->tls.mode = PUSHER_TLS_OFF;
     if (!set_user(options)) return bad_arguments("not a user's id: ", given.wanted_user) + 1;
     return 0;
 }

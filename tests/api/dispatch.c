@@ -571,6 +571,59 @@ static void events_behind_a_disconnect(void **state)
     fake_end(&f);
 }
 
+enum { ROOMS = 3000 };
+
+static uint32_t heard[ROOMS];
+
+static void hearing(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    char name[32];
+    size_t number = (size_t)((uint32_t *)user_data - heard);
+    (void)client;
+    snprintf(name, sizeof name, "room-%u", (unsigned)number);
+    assert_string_equal(event->channel_name, name);
+    heard[number]++;
+}
+
+/* So many that the library looks ahead, over messages in every order and strange ones: each event
+   reaches its own channel, and those without a handler nobody. */
+static void thousands_of_channels(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "{\"event\":\"news\",\"channel\":\"room-%u\",\"data\":\"x\"}",
+        "{\"event\":\"news\",\"data\":{},\"channel\":\"room-%u\"}",
+        "{\"channel\":\"room-%u\",\"event\":\"news\"}",
+        " { \"event\" : \"news\", \"channel\" : \"room-%u\" } ",
+    };
+    static fake f;
+    uint32_t expected = 0;
+    memset(heard, 0, sizeof heard);
+    fake_start(&f, NULL);
+    for (unsigned i = 0; i < ROOMS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "room-%u", i);
+        pusher_channel room = fake_subscribe(&f, name);
+        if (i % 3 == 0) pusher_bind(f.client, room, "news", hearing, &heard[i]);
+        if (i % 3 == 1) pusher_bind_all(f.client, room, hearing, &heard[i]);
+    }
+    fake_online(&f);
+    fake_run(&f);
+    for (unsigned i = 0; i < ROOMS; i++) {
+        fake_say_format(&f, forms[i % ARRAY_LEN(forms)], i * 7 % ROOMS);
+        if (i % 100 == 0) fake_say(&f, "{\"event\":\"news\",\"channel\":\"unknown\",\"data\":1}");
+        expected += i * 7 % ROOMS % 3 != 2;
+    }
+    fake_run(&f);
+    for (unsigned i = 0; i < ROOMS; i++) assert_int_equal(heard[i], i % 3 != 2);
+    pusher_stats stats;
+    pusher_get_stats(f.client, &stats);
+    assert_int_equal(stats.events, expected);
+    assert_int_equal(f.errors, 0);
+    fake_forget_heard(&f);
+    fake_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -586,6 +639,7 @@ int main(void)
         cmocka_unit_test(every_act_in_every_callback),
         cmocka_unit_test(nothing_runs_after_destroy),
         cmocka_unit_test(events_behind_a_disconnect),
+        cmocka_unit_test(thousands_of_channels),
     };
     return cmocka_run_group_tests_name("api/dispatch", tests, NULL, NULL);
 }

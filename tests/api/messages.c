@@ -34,7 +34,10 @@ static void keep(pusher_client *client, const pusher_event *event, void *user_da
 static void start(fake *f)
 {
     memset(&last, 0, sizeof last);
-    fake_start(f, NULL);
+    fake_init(f);
+    pusher_options options = fake_options(f);
+    fake_authorize(f, &options);
+    fake_start(f, &options);
     fake_subscribe(f, "chat");
     pusher_bind_all(f->client, PUSHER_ALL, keep, f);
     fake_online(f);
@@ -317,6 +320,7 @@ static void user_ids(void **state)
 {
     (void)state;
     static const struct { const char *member; const char *user_id; } ids[] = {
+        { ",\"user_id\":\"\"", NULL },
         { ",\"user_id\":\"u1\"", "u1" },
         { ",\"user_id\":17", "17" },
         { ",\"user_id\":\"\\u00e9\"", "\xC3\xA9" },
@@ -326,11 +330,20 @@ static void user_ids(void **state)
     for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
         fake f;
         start(&f);
-        fake_say_format(&f, "{\"event\":\"client-e\",\"channel\":\"chat\"%s}", ids[i].member);
+        fake_subscribe(&f, "presence-chat");
+        fake_run(&f);
+        fake_forget_heard(&f);
+        fake_say_format(&f, "{\"event\":\"client-e\",\"channel\":\"presence-chat\"%s}",
+                        ids[i].member);
         fake_run(&f);
         assert_int_equal(last.count, 1);
         assert_int_equal(last.has_user_id, ids[i].user_id != NULL);
         assert_string_equal(last.user_id, ids[i].user_id ? ids[i].user_id : "");
+        memset(&last, 0, sizeof last);
+        fake_say_format(&f, "{\"event\":\"client-e\",\"channel\":\"chat\"%s}", ids[i].member);
+        fake_run(&f);
+        assert_int_equal(last.count, 1);
+        assert_false(last.has_user_id); /* only presence channels know their members */
         end(&f);
     }
 }

@@ -505,7 +505,7 @@ static const raw raw_servers[] = {
       sizeof HELLO("\2") - 1 },
     { "the handshake failed (mbedTLS -0x7200)", HELLO("\3") "HTTP/1.1 400 Bad Request\r\n",
       sizeof HELLO("\3") + 25 },
-    { "the server refused: protocol_version: it speaks none from TLS 1.2 on",
+    { "the server refused: protocol_version: it and this mbedTLS have none in common, from TLS 1.2 on",
       "\x15\3\1\0\2\2\x46", 7 },
     { "the server refused: handshake_failure: no cipher or signature in common",
       "\x15\3\3\0\2\2\x28", 7 },

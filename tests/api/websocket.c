@@ -431,6 +431,59 @@ static void a_flood_of_pusher_pings_into_a_blocked_writer(void **state)
     fake_end(&f);
 }
 
+static void the_answer_to_a_close_waits_for_a_blocked_stream(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    fake_online(&f);
+    fake_the_stream(&f)->send_result = PUSHER_IO_WANT_WRITE;
+    fake_say_close(&f, 1001, "going away");
+    fake_run(&f);
+    assert_int_equal(f.errors, 1);
+    assert_false(f.streams[0]->closed);
+    fake_expect_nothing(&f);
+    f.streams[0]->send_result = 1;
+    fake_run(&f);
+    fake_expect_close(&f, 1001);
+    fake_pass(&f, 1500); /* nor does it wait for ever for the other side to end the stream */
+    assert_true(f.streams[0]->closed);
+    fake_end(&f);
+}
+
+/* The close frame and the end of the stream come in one read: we still answer. */
+static void a_close_with_the_end_behind_it_is_answered(void **state)
+{
+    (void)state;
+    static const int codes[] = { 1000, 1001, 4001, 4100, 4200 };
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++) {
+        fake f;
+        fake_start(&f, NULL);
+        fake_online(&f);
+        fake_say_close(&f, codes[i], "bye");
+        fake_eof(&f);
+        fake_run(&f);
+        fake_expect_close(&f, codes[i]);
+        assert_true(f.streams[0]->closed);
+        fake_end(&f);
+    }
+    static const int refusals[] = { 4001, 4200 };
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        fake f;
+        fake_start(&f, NULL);
+        fake_request(&f);
+        fake_accept(&f);
+        fake_say_format(&f, "{\"event\":\"pusher:error\",\"data\":{\"code\":%d}}", refusals[i]);
+        fake_say_close(&f, refusals[i], "bye");
+        fake_eof(&f);
+        fake_run(&f);
+        fake_expect_close(&f, 1000); /* ours was under way already */
+        fake_pass(&f, 10);
+        assert_true(f.streams[0]->closed);
+        fake_end(&f);
+    }
+}
+
 static void nothing_after_the_close(void **state)
 {
     (void)state;
@@ -518,6 +571,8 @@ int main(void)
         cmocka_unit_test(a_flood_of_tiny_fragments),
         cmocka_unit_test(a_flood_of_pings_into_a_blocked_writer),
         cmocka_unit_test(a_flood_of_pusher_pings_into_a_blocked_writer),
+        cmocka_unit_test(the_answer_to_a_close_waits_for_a_blocked_stream),
+        cmocka_unit_test(a_close_with_the_end_behind_it_is_answered),
         cmocka_unit_test(nothing_after_the_close),
         cmocka_unit_test(one_poll_takes_no_more_than_its_budget),
         cmocka_unit_test(masks_are_fresh_and_frames_whole_when_sent_in_pieces),

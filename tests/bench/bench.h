@@ -187,12 +187,17 @@ static inline void bench_add_text(bench_bytes *bytes, const char *json)
 
 /* ---- a Pusher server, without input and output --------------------------------------------- */
 
-/* Give it what the client sent, take what stands in out. It upgrades, acknowledges subscriptions
-   and answers pusher:ping; nothing more. */
+/* The members of a presence channel as it acknowledges them: the client itself. */
+#define BENCH_ALONE                                                                                \
+    "{\\\"presence\\\":{\\\"count\\\":1,\\\"ids\\\":[\\\"me\\\"],\\\"hash\\\":{\\\"me\\\":{}}}}"
+
+/* Give it what the client sent, take what stands in out. It upgrades, acknowledges subscriptions,
+   authorized or not, and answers pusher:ping; nothing more. */
 typedef struct bench_server {
     bench_bytes in, out;
     bool upgraded;
     size_t subscriptions; /* acknowledged on this connection */
+    const bench_bytes *snapshot; /* the frame that acknowledges a presence channel; NULL: alone */
 } bench_server;
 
 static inline void bench_server_reset(bench_server *server)
@@ -252,12 +257,17 @@ static inline void bench_server_message(bench_server *server, const char *text)
         const char *name = strstr(text, member);
         if (!name) bench_die("subscription without a channel: %s", text);
         name += sizeof member - 1;
+        server->subscriptions++;
+        if (server->snapshot && strncmp(name, "presence-", 9) == 0) {
+            bench_add(&server->out, server->snapshot->at, server->snapshot->len);
+            return;
+        }
         snprintf(answer, sizeof answer,
                  "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":\"%.*s\","
-                 "\"data\":\"{}\"}",
-                 (int)strcspn(name, "\""), name);
+                 "\"data\":\"%s\"}",
+                 (int)strcspn(name, "\""), name,
+                 strncmp(name, "presence-", 9) == 0 ? BENCH_ALONE : "{}");
         bench_add_text(&server->out, answer);
-        server->subscriptions++;
     } else if (strstr(text, "\"pusher:ping\"")) {
         bench_add_text(&server->out, "{\"event\":\"pusher:pong\",\"data\":\"{}\"}");
     }
@@ -411,6 +421,36 @@ static inline void bench_bind(pusher_client *client, pusher_channel channel, con
         bench_die("pusher_bind %s: %s", event, pusher_last_error(client)->message);
 }
 
+/* ---- authorization ------------------------------------------------------------------------- */
+
+#define BENCH_SIGNED "app-key:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+/* What an endpoint would answer, for every kind of channel at once. */
+#define BENCH_GRANT                                                                                \
+    "{\"auth\":\"" BENCH_SIGNED "\",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\","              \
+    "\"shared_secret\":\"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"}"
+#define BENCH_GRANT_PRIVATE "{\"auth\":\"" BENCH_SIGNED "\"}"
+
+/* The answer for this kind of channel: channel_data is for presence only. */
+static inline const char *bench_grant(const char *channel_name)
+{
+    return strncmp(channel_name, "presence-", 9) == 0 ||
+                   strncmp(channel_name, "private-encrypted-", 18) == 0
+               ? BENCH_GRANT
+               : BENCH_GRANT_PRIVATE;
+}
+
+/* Answers within the call, each on its own. */
+static inline void bench_on_auth(pusher_client *client, const pusher_auth_request *requests,
+                                 uint32_t count, void *user_data)
+{
+    (void)user_data;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *body = bench_grant(requests[i].channel_name);
+        if (pusher_auth_accept(client, requests[i].ticket, body, strlen(body)) != PUSHER_OK)
+            bench_die("pusher_auth_accept: %s", pusher_last_error(client)->message);
+    }
+}
+
 /* The server reads what was sent and answers. */
 static inline void bench_serve(bench_wire *wire)
 {
@@ -546,6 +586,33 @@ static inline bench_bytes bench_messages(size_t messages, size_t channels)
         bench_add_frame(&bytes, BENCH_FIN | BENCH_TEXT, text, (size_t)len);
     }
     return bytes;
+}
+
+#define BENCH_ROOM "presence-room"
+
+/* The acknowledgement of BENCH_ROOM with so many members, about 60 bytes each, "me" the first. */
+static inline void bench_add_snapshot(bench_bytes *bytes, size_t members)
+{
+    bench_bytes text = {NULL, 0, 0};
+    char part[128];
+    const char *head = "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":"
+                       "\"" BENCH_ROOM "\",\"data\":\"{\\\"presence\\\":{\\\"ids\\\":[\\\"me\\\"";
+    bench_add(&text, head, strlen(head));
+    for (size_t i = 1; i < members; i++) {
+        int len = snprintf(part, sizeof part, ",\\\"user-%06u\\\"", (unsigned)i);
+        bench_add(&text, part, (size_t)len);
+    }
+    head = "],\\\"hash\\\":{\\\"me\\\":{}";
+    bench_add(&text, head, strlen(head));
+    for (size_t i = 1; i < members; i++) {
+        int len = snprintf(part, sizeof part, ",\\\"user-%06u\\\":{\\\"name\\\":\\\"N%05u\\\"}",
+                           (unsigned)i, (unsigned)(i % 100000));
+        bench_add(&text, part, (size_t)len);
+    }
+    snprintf(part, sizeof part, "},\\\"count\\\":%u}}\"}", (unsigned)members);
+    bench_add(&text, part, strlen(part));
+    bench_add_frame(bytes, BENCH_FIN | BENCH_TEXT, text.at, text.len);
+    free(text.at);
 }
 
 typedef struct bench_count {

@@ -1,38 +1,7 @@
 /*
- * growth.c - what many channels cost: to subscribe, to come back after a lost connection, to keep.
+ * growth.c - what many channels cost: to subscribe, and to come back after a lost connection.
  */
 #include "bench.h"
-
-/* ---- counting what is held ----------------------------------------------------------------- */
-
-typedef struct holding {
-    size_t bytes, worst; /* asked for and not given back: now, and at most so far */
-} holding;
-
-typedef union block_head {
-    size_t size;
-    long double align;
-} block_head;
-
-static void *hold(size_t size, void *user_data)
-{
-    holding *held = (holding *)user_data;
-    block_head *head = (block_head *)malloc(sizeof *head + size);
-    if (!head) return NULL;
-    head->size = size;
-    held->bytes += size;
-    held->worst = held->bytes > held->worst ? held->bytes : held->worst;
-    return head + 1;
-}
-
-static void let_go(void *memory, void *user_data)
-{
-    if (memory) {
-        block_head *head = (block_head *)memory - 1;
-        ((holding *)user_data)->bytes -= head->size;
-        free(head);
-    }
-}
 
 /* ---- subscribing --------------------------------------------------------------------------- */
 
@@ -142,54 +111,9 @@ static void reconnecting(void)
         pusher_destroy(comebacks[i].client);
 }
 
-/* ---- keeping ------------------------------------------------------------------------------- */
-
-static void keeping(void)
-{
-    static const size_t sizes[] = {1000, 10000, 100000};
-    double worst = 0;
-    for (size_t i = 0; i < 3; i++) {
-        holding held = {0, 0};
-        bench_wire wire;
-        pusher_options options = bench_options(&wire);
-        pusher_client *client;
-        size_t empty, subscribed, names = 0;
-        double each;
-        memset(&wire, 0, sizeof wire);
-        options.allocator.alloc_fn = hold;
-        options.allocator.free_fn = let_go;
-        options.allocator.user_data = &held;
-        client = bench_create(&options);
-        empty = held.bytes;
-        for (size_t k = 0; k < sizes[i]; k++) {
-            char name[BENCH_NAME];
-            bench_channel_name(name, k);
-            bench_subscribe(client, name);
-            names += strlen(name) + 1;
-        }
-        subscribed = held.bytes;
-        each = (double)(subscribed - empty - names) / (double)sizes[i];
-        worst = each > worst ? each : worst;
-        for (size_t k = 0; k < sizes[i]; k++) {
-            char name[BENCH_NAME];
-            bench_channel_name(name, k);
-            bench_bind(client, pusher_find_channel(client, name), "message", bench_on_event, NULL);
-        }
-        bench_say("memory",
-                  "%zu channels: %.1f bytes a channel besides its name, %.1f more with "
-                  "one binding; at most %.1f while growing",
-                  sizes[i], each, (double)(held.bytes - subscribed) / (double)sizes[i],
-                  (double)(held.worst - empty) / (double)sizes[i]);
-        pusher_destroy(client);
-        if (held.bytes != 0) bench_die("pusher_destroy left %zu bytes", held.bytes);
-    }
-    bench_row("memory", worst / 96, BENCH_AT_MOST, 1, "worst of these to 96 bytes a channel besides its name");
-}
-
 int main(void)
 {
     subscribing();
     reconnecting();
-    keeping();
     return 0;
 }

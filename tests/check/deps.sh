@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what a make target needs and does not find; says nothing when all is there.
-# Usage: deps.sh GROUP...     groups: demo test check fuzz coverage interop bench windows size
+# Usage: deps.sh GROUP...     groups: demo test examples check fuzz coverage interop bench
+#                             windows size
 # What counts is whether a thing works (a compile, a command), not which package it came from;
 # CC, CPPFLAGS and LDFLAGS are respected, so a jsmn.h in a folder of your own is found.
 set -u
@@ -31,11 +32,16 @@ check|debug symbols of the C library (valgrind)|run valgrind -q true|libc6-dbg|g
 fuzz|clang|run command -v clang|clang|clang|clang|clang|llvm
 fuzz|libFuzzer|fuzzer|libclang-rt-14-dev|compiler-rt|compiler-rt|compiler-rt|llvm
 coverage|gcovr|run command -v gcovr|gcovr|gcovr|gcovr|gcovr|gcovr
+examples|mbedtls/ssl.h|c mbedtls/ssl.h -lmbedtls -lmbedx509 -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
+interop|openssl|run command -v openssl|openssl|openssl|openssl|openssl|openssl
+interop|stunnel|run command -v stunnel|stunnel4|stunnel|stunnel|stunnel|stunnel
 interop|node|run command -v node|nodejs|nodejs|nodejs|nodejs|node
 interop|npm|run command -v npm|npm|npm|npm|npm|node
 windows|mingw-w64|run command -v x86_64-w64-mingw32-gcc|gcc-mingw-w64-x86-64|mingw64-gcc|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
 windows|mingw-w64 for C++|run command -v x86_64-w64-mingw32-g++|g++-mingw-w64-x86-64|mingw64-gcc-c++|mingw-w64-gcc|mingw-w64-gcc|mingw-w64
 windows|wine|run command -v wine|wine wine64|wine|wine|wine|-
+bench|mbedtls/ssl.h|c mbedtls/ssl.h -lmbedtls -lmbedx509 -lmbedcrypto|libmbedtls-dev|mbedtls-devel|mbedtls-dev|mbedtls|mbedtls@3
+bench|cmocka.h|c cmocka.h -lcmocka|libcmocka-dev|libcmocka-devel|cmocka-dev|cmocka|cmocka
 bench|g++|run command -v g++|g++|gcc-c++|g++|gcc|gcc
 bench|sodium.h, to compare with|c sodium.h -lsodium|libsodium-dev|libsodium-devel|libsodium-dev|libsodium|libsodium
 bench|stb_ds.h, to compare with|c stb/stb_ds.h|libstb-dev|stb-devel|~|~|~

@@ -19,7 +19,6 @@ const onMembers = (one, change) => {
   if (one.list) return all(one);
   return one.members?.list ? { ...one, members: all(one.members) } : one;
 };
-const withoutNullInfo = ({ info, ...member }) => info == null ? member : { ...member, info };
 // The handler "all" after those that got the same event.
 const allLast = list => {
   const result = [...list];
@@ -205,14 +204,6 @@ export const differences = [
     theirs: { sent: without(one => one.sent?.event === 'client-early') },
     ours: { seen: without(one => one.refused === 'trigger') } },
 
-  { id: 'user-id-anywhere',
-    why: 'pusher.h passes a user_id on wherever the server sends one; pusher-js on presence channels only, and not if it is empty.',
-    ours: { seen: changed(one => {
-      if (!('user' in one) || (/^presence-/.test(one.channel) && one.user)) return one;
-      const { user, ...rest } = one;
-      return rest;
-    }) } },
-
   // ---- encrypted channels ----
 
   { id: 'decryption-errors',
@@ -239,11 +230,6 @@ export const differences = [
   { id: 'user-id-falsy',
     why: 'The user id 0 or "" of a client event is passed on; pusher-js takes it for none.',
     ours: { seen: changed(({ user, ...one }) => user === undefined || user === '' || user === '0' ? one : { ...one, user }) } },
-
-  { id: 'null-info',
-    why: 'Info that is null in a snapshot is none.',
-    theirs: { seen: changed(one => onMembers(one, withoutNullInfo)) },
-    ours: { seen: changed(one => onMembers(one, withoutNullInfo)) } },
 
   { id: 'members-are-counted',
     why: 'The number of members is the number of those listed; pusher-js believes the count that the server sends, which with some servers counts connections.',
@@ -302,6 +288,10 @@ export const differences = [
   { id: 'signin-unusable',
     why: 'A signin_success that names no user: pusher-js ignores it, with a line on the console; pusher.h reports it and tells the handlers of PUSHER_USER that the sign-in failed.',
     ours: { seen: without(one => one.error === 'PARSE' || one.event === 'pusher:signin_error') } },
+
+  { id: 'signin-refused',
+    why: 'A sign-in that the server refuses with an error: pusher.h tells the handlers of PUSHER_USER, as for one that the backend refuses; pusher-js tells of the error only.',
+    ours: { seen: without(event('pusher:signin_error')) } },
 
   { id: 'numeric-user',
     why: 'A user whose id is a number is a user; to pusher-js only texts are.',

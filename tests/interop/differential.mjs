@@ -58,14 +58,14 @@ class Lines {
   changed() { for (const look of [...this.#waiting]) look(); }
   tell(line) { this.child.stdin.write(line + '\n'); }
 
-  until(what, holds) {
+  until(what, holds, seconds = SECONDS) {
     return new Promise((resolve, reject) => {
       const end = error => { clearTimeout(timer); this.#waiting.delete(look); error ? reject(error) : resolve(); };
       const look = () => {
         if (holds()) end();
         else if (this.ended !== undefined) end(new Error(`ended (${this.ended}) before: ${what}\n${this.errors.slice(-2000)}`));
       };
-      const timer = setTimeout(() => end(new Error(`not within ${SECONDS} s: ${what}`)), SECONDS * 1000);
+      const timer = setTimeout(() => end(new Error(`not within ${seconds} s: ${what}`)), seconds * 1000);
       this.#waiting.add(look);
       look();
     });
@@ -91,12 +91,12 @@ class Server extends Lines {
     this.tell(words.join(' '));
     await this.until(words.join(' '), () => this.lines.length > number);
     const answer = this.lines[number];
-    if (!/^ok( |$)/.test(answer)) throw new Error(`the server answers «${answer}» to «${words.join(' ').slice(0, 200)}»`);
+    if (!/^ok( |$)/.test(answer)) throw new Error(`the server answers "${answer}" to "${words.join(' ').slice(0, 200)}"`);
     return answer.slice(3);
   }
 }
 
-class Driver extends Lines {
+export class Driver extends Lines {
   seen = [];
   dones = 0;
   told = 0;
@@ -307,5 +307,5 @@ export async function compare(one) {
   if (process.env.SELF) return;
   for (const rule of rules)
     if (!equal(logs, rules.filter(other => other !== rule))) needed.add(rule.id);
-    else if (!rule.always && !rule.sometimes) throw new Error(`the two do not differ in «${rule.id}» any more`);
+    else if (!rule.always && !rule.sometimes) throw new Error(`the two do not differ in ${rule.id} any more`);
 }

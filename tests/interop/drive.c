@@ -5,8 +5,8 @@
  * printed as one line of JSON each: a state, an error, an event given to a handler, the members of
  * a channel, a call that was refused. The last line of a client is the last thing it did.
  *
- *     interop-drive PORT [NAME=VALUE ...]     key, activity, pong, unavailable, auth, header:NAME,
- *                                             param:NAME
+ *     interop-drive PORT [NAME=VALUE ...]     key, activity, pong, unavailable, auth, endpoint,
+ *                                             user-endpoint, header:NAME, param:NAME
  *     connect | disconnect | signin | quit
  *     subscribe CHANNEL | unsubscribe CHANNEL
  *     listen CHANNEL                          subscribe, and bind everything under that label
@@ -478,8 +478,6 @@ static void read_auth(pusher_options *o, char *argument)
         snprintf(urls[1], sizeof urls[1], "http://127.0.0.1:%u/pusher/user-auth", o->port);
         o->auth.endpoint = urls[0];
         o->auth.user_endpoint = urls[1];
-        o->auth.headers = pairs[0];
-        o->auth.params = pairs[1];
     } else if (header || strncmp(argument, "param:", 6) == 0) {
         size_t *count = header ? &o->auth.header_count : &o->auth.param_count;
         char *name = strchr(argument, ':') + 1, *value = strchr(name, '=');
@@ -487,6 +485,8 @@ static void read_auth(pusher_options *o, char *argument)
             abort();
         }
         *value++ = '\0';
+        o->auth.headers = pairs[0];
+        o->auth.params = pairs[1];
         pairs[header ? 0 : 1][*count].name = name;
         pairs[header ? 0 : 1][*count].value = value;
         ++*count;
@@ -505,8 +505,14 @@ static void read_option(pusher_options *o, char *argument)
             *numbers[i].to = (uint32_t)strtoul(value, NULL, 10);
         }
     }
-    if (value_of(argument, "key=")) {
-        o->key = value_of(argument, "key=");
+    const struct { const char *name, **to; } texts[] = {
+        {"key=", &o->key}, {"endpoint=", &o->auth.endpoint},
+        {"user-endpoint=", &o->auth.user_endpoint}};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        const char *value = value_of(argument, texts[i].name);
+        if (value) {
+            *texts[i].to = value;
+        }
     }
     read_auth(o, argument);
 }

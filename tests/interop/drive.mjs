@@ -18,14 +18,14 @@ const named = prefix => Object.fromEntries(Object.entries(settings).filter(([nam
 const say = value => process.stdout.write(JSON.stringify(value) + '\n');
 
 const Pusher = need('pusher-js');
-const auth = endpoint => ({ endpoint: `http://127.0.0.1:${port}${endpoint}`, transport: 'ajax', headers: named('header:'), params: named('param:') });
+const auth = (path, given) => ({ endpoint: given ?? `http://127.0.0.1:${port}${path}`, transport: 'ajax', headers: named('header:'), params: named('param:') });
 const number = name => settings[name] === undefined ? {} : { [`${name}Timeout`]: Number(settings[name]) };
 
 // The constructor would connect at once, but here a script says when.
 Object.getPrototypeOf(Pusher).isReady = false;
 const pusher = new Pusher(settings.key ?? 'app-key', {
   cluster: 'x', wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'], enableStats: false,
-  channelAuthorization: auth('/pusher/auth'), userAuthentication: auth('/pusher/user-auth'),
+  channelAuthorization: auth('/pusher/auth', settings.endpoint), userAuthentication: auth('/pusher/user-auth', settings['user-endpoint']),
   ...number('activity'), ...number('pong'), ...number('unavailable'),
 });
 

@@ -11,7 +11,9 @@
 // Every wait has a deadline. When a body returns, its clients must end cleanly on SIGTERM; whatever
 // it started is gone before the next test takes its place. A few tests run at a time, since most of
 // their time is waiting; so each uses channel names of its own (t.name('chat')).
+import { Backend } from './backend.mjs';
 import { Client } from './client.mjs';
+import { Player } from './player.mjs';
 import { apps, Soketi } from './soketi.mjs';
 import { Tap } from './tap.mjs';
 import { need } from './modules.mjs';
@@ -52,6 +54,7 @@ let number = 0;
 
 class Context {
   clients = [];
+  players = [];
   servers = [];
   after = [];
   id = ++number;
@@ -78,7 +81,19 @@ class Context {
     return client;
   }
 
+  // An application's backend that authorizes for one app of the server; see backend.mjs.
+  async backend(options) { const backend = await Backend.start(options); this.after.push(() => backend.close()); return backend; }
+
+  // A client under commands, 'ours' or 'theirs' (pusher-js); see player.mjs.
+  player(kind, port, options) {
+    const player = new Player(kind, port, options);
+    player.name = `${kind} ${this.id}.${this.players.length + 1}`;
+    this.players.push(player);
+    return player;
+  }
+
   async clean() {
+    for (const player of this.players) await player.kill();
     for (const client of this.clients) if (client.ended === undefined) await client.kill();
     for (const undo of this.after.reverse()) await undo();
     for (const server of this.servers) await server.kill();
@@ -91,7 +106,7 @@ async function one({ name, seconds, body }) {
   let timer, failure;
   try {
     await Promise.race([
-      (async () => { await body(t); await Promise.all(t.clients.map(client => client.finish())); })(),
+      (async () => { await body(t); await Promise.all([...t.clients, ...t.players].map(client => client.finish())); })(),
       new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`the whole test took longer than ${seconds} s`)), seconds * 1000); }),
     ]);
   } catch (error) { failure = error; }
@@ -100,7 +115,7 @@ async function one({ name, seconds, body }) {
   console.log(`${failure ? 'FAIL' : 'ok  '} ${name} (${((Date.now() - started) / 1000).toFixed(1)} s)`);
   if (failure) {
     const own = failure.stack?.split('\n').find(line => line.includes('/cases/'))?.trim();
-    console.log([failure.message, own, ...t.clients.map(client => client.tail()),
+    console.log([failure.message, own, ...[...t.clients, ...t.players].map(client => client.tail()),
       ...t.servers.map(server => `soketi ${server.port}: ${server.log.join('').split('\n').slice(-6).join('\n')}`)]
       .filter(Boolean).join('\n').replace(/^/gm, '     '));
   }

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Tests pusher.h against a real server: soketi, and pusher-js beside it.
+# Tests pusher.h against a real server, soketi, and step for step beside pusher-js: the scripts of
+# scripts/ run through both, and differences.mjs says where the two may differ.
 #
 #   make interop                        build the client, then run everything here
 #   tests/interop/run.sh [WORD...]      only the tests whose names hold one of the words
 #   LISTEN=path    the client program     (default build/examples/listen)
+#   DRIVE=path     drive.c, built         (default build/interop-drive)
 #   NODE=path      a Node 18 or 20        (default: node on the PATH)
 #   SLOW=1         also the tests that take minutes
+#   SELF=1         compare pusher-js with itself instead: what differs is a script's own fault
 #   VERBOSE=1      print what every client and server said
 #
 # Everything it installs goes to build/interop and everything it starts listens on 127.0.0.1.
@@ -34,6 +37,9 @@ case $("$NODE" -p process.versions.node) in
     18.*|20.*) ;;
     *) give_up "this is Node $("$NODE" -p process.versions.node), but soketi runs on Node 18 and 20 only; name one with NODE=/path/to/node." ;;
 esac
+for program in "${DRIVE:-build/interop-drive}" build/pusher-server; do
+    [ -x "$program" ] || give_up "$program is missing: build it with \`make build-interop\`."
+done
 [ -x "$LISTEN" ] || give_up "the client program $LISTEN is missing: build it with \`make examples\`, or name it with LISTEN=path."
 
 wanted() { cat "$here/package.json" "$here/package-lock.json" "$here/.npmrc"; }

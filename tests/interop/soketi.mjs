@@ -25,6 +25,7 @@ export const apps = {
   quota: { id: '2', key: 'quota-key', secret: 'quota-secret', maxConnections: 1 },
   disabled: { id: '3', key: 'disabled-key', secret: 'disabled-secret', enabled: false },
   user: { id: '4', key: 'user-key', secret: 'user-secret', enableUserAuthentication: true, enableClientMessages: true },
+  silent: { id: '6', key: 'silent-key', secret: 'silent-secret' },      // no client events
   limited: { id: '5', key: 'limited-key', secret: 'limited-secret', enableClientMessages: true, maxClientEventsPerSecond: 2 },
 };
 

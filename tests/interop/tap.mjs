@@ -11,6 +11,7 @@ class Connection {
   messages = [];     // JSON messages of the client
   closeCode = undefined;
   socketId = undefined;   // what the server called it
+  fromServer = Buffer.alloc(0);   // the first bytes of the server's, a TLS handshake for example
   #buffer = Buffer.alloc(0);
 
   fromClient(bytes) {
@@ -55,7 +56,10 @@ export class Tap {
       const ends = [near, far];
       for (const end of ends) { end.setNoDelay(true); tap.#sockets.add(end); end.on('error', () => ends.forEach(e => e.destroy())); end.on('close', () => { tap.#sockets.delete(end); ends.forEach(e => e.end()); }); }
       near.on('data', bytes => seen.fromClient(bytes));
-      far.on('data', bytes => { seen.socketId ??= /"socket_id\\?":\\?"(\d+\.\d+)/.exec(bytes.toString('latin1'))?.[1]; });
+      far.on('data', bytes => {
+        if (seen.fromServer.length < 16384) seen.fromServer = Buffer.concat([seen.fromServer, bytes]);
+        seen.socketId ??= /"socket_id\\?":\\?"(\d+\.\d+)/.exec(bytes.toString('latin1'))?.[1];
+      });
       near.pipe(far);
       far.pipe(near);
     });
@@ -66,8 +70,11 @@ export class Tap {
   // milliseconds between one connection and the next
   gaps() { return this.connections.slice(1).map((c, i) => c.at - this.connections[i].at); }
 
+  // Every connection ends here and now; new ones may come.
+  cut() { for (const socket of this.#sockets) socket.destroy(); }
+
   close() {
-    for (const socket of this.#sockets) socket.destroy();
+    this.cut();
     return new Promise(resolve => this.server.close(resolve));
   }
 }

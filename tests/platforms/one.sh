@@ -122,13 +122,16 @@ fi
 
 # Without an operating system only what needs none. Where nothing is shared, nobody can stand before
 # a function of wslay. The two that try every cut and every failing call take minutes on an emulated
-# processor and ask nothing of it that the trace does not; natively, `make test` runs the cuts.
+# processor and ask nothing of it that the trace does not; natively, `make test` runs the cuts. Of
+# the random schedules a few will do.
 wanted() {
     # Its floods need more memory than the board has.
     [ $bare = no ] || [ "$1" != tests/api/websocket.c ] || return 1
     case $1 in
     */splits.c) [ -z "$runner" ] && [ "$name" != native ] || return 1 ;;
     */hooks.c) [ -z "$runner" ] || return 1 ;;
+    */simulate.c) [ $bare = no ] || return 1 ;;
+    */simulate_many.c) return 1 ;;
     esac
     [ $static = no ] || ! grep -q '#include <dlfcn.h>' "$1" || return 1
     [ $bare = no ] || ! grep -qE '#include (<(pthread|poll|fcntl|netdb)\.h>|<(sys|netinet|arpa)/|"server)' "$1"
@@ -146,7 +149,7 @@ for file in tests/unit/*.c tests/api/*.c tests/anomaly/*.c tests/server/selftest
     rm -f "$out/obj/$test.o"
 done
 echo "  $name: ${#programs[@]} test programs built, $(($(date +%s) - start)) s"
-RUN_UNDER="$runner" tests/check/run_tests.sh "$out/log" "${programs[@]}" >"$out/tests.txt" 2>&1
+SIMULATE_SEEDS=300 RUN_UNDER="$runner" tests/check/run_tests.sh "$out/log" "${programs[@]}" >"$out/tests.txt" 2>&1
 awk '/^FAILED/ || (shown && /^ /); { shown = /^FAILED/ || (shown && /^ /) }' "$out/tests.txt" | sed "s/^/  $name: /"
 read -r p f < <(awk '/^[0-9]+ passed, [0-9]+ failed/ { print $1, $3 }' "$out/tests.txt")
 passed=$((passed + ${p:-0})) failed=$((failed + ${f:-1}))

@@ -68,8 +68,8 @@ static const char *channel_or_none(const words *w, int i)
 
 /* ---- faults ---- */
 
-#define FAULT(kind, name) {#name, kind, offsetof(server_faults, name), sizeof faults_size.name}
-static const server_faults faults_size;
+#define FAULT(kind, name) {#name, kind, offsetof(server_faults, name), \
+                           sizeof ((server_faults *)NULL)->name}
 enum fault_kind { A_BOOL, A_U32, A_SIZE, AN_INT, A_FRAME, A_TEXT };
 
 static const struct fault {

@@ -1070,6 +1070,114 @@ static void plain8_counts_plain_bytes(void **state)
     }
 }
 
+static void special16_marks_special_bytes(void **state)
+{
+    (void)state;
+    static const char edges[] = "\x1F\x20\x21\"#[\\]\x7F\x80\xFFz\0\xA2\xDC\x9F";
+    uint64_t dice = 12;
+    for (uint32_t round = 0; round < 500000; round++) {
+        char block[16];
+        uint32_t expected = 0;
+        uint64_t random = fake_next_random(&dice), more = fake_next_random(&dice);
+        memcpy(block, &random, 8);
+        memcpy(block + 8, &more, 8);
+        for (size_t i = 0; i < 16; i++) {
+            if (round & 1) block[i] = edges[(unsigned char)block[i] % 16];
+            if (block[i] == '"' || block[i] == '\\' || (unsigned char)block[i] < 0x20)
+                expected |= UINT32_C(1) << i;
+        }
+        if (psh_json_special16(block) != expected) show("mismarked", block, 16), fail();
+        if (expected) assert_true(expected >> psh_json_lowest(expected) & 1);
+    }
+}
+
+/* Passing over plain text must not pass over anything else: the same verdict as byte by byte. */
+static void valid_is_the_check_of_every_byte(void **state)
+{
+    (void)state;
+    for (size_t len = 0; len <= 40; len++) {
+        for (size_t place = 0; place < len; place++) {
+            for (unsigned byte = 0; byte < 256; byte++) {
+                struct psh_json_check check;
+                char *text = exactly(len + 2);
+                bool good = true;
+                memset(text, 'x', len + 2);
+                text[0] = text[len + 1] = '"';
+                text[1 + place] = (char)byte;
+                if (byte == 0xC3 && place + 1 < len) text[2 + place] = '\xA9';
+                memset(&check, 0, sizeof check);
+                for (size_t i = 0; good && i < len + 2; i++)
+                    good = psh_json_step(&check, (unsigned char)text[i]);
+                good = good && check.state == PSH_JSON_AFTER;
+                if (psh_json_valid(text, len + 2) != good) show("judged", text, len + 2), fail();
+                free(text);
+            }
+        }
+    }
+}
+
+static void the_channel_is_guessed(void **state)
+{
+    (void)state;
+    static const char *const texts[][2] = {
+        {"{\"event\":\"e\",\"channel\":\"room\",\"data\":\"x\"}", "room"},
+        {"{\"event\":\"e\",\"channel\":\"\",\"data\":1}", ""},
+        {"{\"event\":\"e\",\"data\":\"{}\",\"channel\":\"room\"}", "room"},
+        {"{\"event\":\"e\",\"channel\":\"room\"}", "room"},
+        {"{\"event\":\"e\",\"channel\":\"room}", NULL}, {"{\"event\":\"e\",\"channel\":\"", NULL},
+        {"{\"event\":\"e\",\"data\":\"x\"}", NULL}, {"{\"event\":\"e\"}", NULL},
+        {"{\"channel\":\"room\",\"event\":\"e\"}", NULL}, {"{\"event\":\"", NULL}, {"", NULL},
+        {"{\"event\":\"eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee", NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
+        size_t len = strlen(texts[i][0]), name_len = 0;
+        char *text = exactly(len);
+        if (len > 0) memcpy(text, texts[i][0], len);
+        const char *name = psh_json_guess_channel(text, len, &name_len);
+        if (!name != !texts[i][1]) show("guessed at", text, len), fail();
+        if (name) {
+            assert_int_equal(name_len, strlen(texts[i][1]));
+            assert_memory_equal(name, texts[i][1], name_len);
+        }
+        for (size_t cut = 0; cut < len; cut++) { /* whatever it says, it stays inside */
+            char *part = exactly(cut);
+            if (cut > 0) memcpy(part, text, cut);
+            const char *guess = psh_json_guess_channel(part, cut, &name_len);
+            if (guess) assert_true(guess >= part && guess + name_len <= part + cut);
+            free(part);
+        }
+        free(text);
+    }
+}
+
+/* Escapes side by side, across the edges of blocks, each string in a place of exactly its size. */
+static void escapes_in_every_block(void **state)
+{
+    (void)state;
+    static const char *const pieces[][2] = {{"x", "x"}, {"\\\"", "\""}, {"\\\\", "\\"}, {"\\/", "/"},
+                                            {"\\n", "\n"}, {"\\u0041", "A"}, {"yz", "yz"}};
+    uint64_t dice = 13;
+    for (uint32_t round = 0; round < 200000; round++) {
+        char text[256] = "", meaning[256] = "";
+        size_t parts = fake_next_random(&dice) % 40, out_len = 0;
+        for (size_t i = 0; i < parts; i++) {
+            size_t piece = fake_next_random(&dice) % ARRAY_LEN(pieces);
+            strcat(text, pieces[piece][0]);
+            strcat(meaning, pieces[piece][1]);
+        }
+        strcat(text, "\"");
+        size_t len = strlen(text);
+        char *at = exactly(len), *out = exactly(len + 1);
+        memcpy(at, text, len);
+        assert_ptr_equal(psh_json_string(at, at + len, out, &out_len), at + len);
+        assert_int_equal(out_len, strlen(meaning));
+        assert_string_equal(out, meaning);
+        assert_null(psh_json_string(at, at + len - 1, out, &out_len));
+        free(at);
+        free(out);
+    }
+}
+
 /* len plain bytes and one special piece among them, at each alignment, ending with the block. */
 static void string_at(size_t offset, size_t len, size_t place, const char *piece,
                       const char *meaning)
@@ -1352,6 +1460,9 @@ int main(void)
         cmocka_unit_test(keys_are_compared_whole),
         cmocka_unit_test(what_is_wrong_is_told),
         cmocka_unit_test(plain8_counts_plain_bytes),
+        cmocka_unit_test(valid_is_the_check_of_every_byte),
+        cmocka_unit_test(the_channel_is_guessed),
+        cmocka_unit_test(special16_marks_special_bytes), cmocka_unit_test(escapes_in_every_block),
         cmocka_unit_test(strings_of_all_lengths_and_alignments),
         cmocka_unit_test(a_string_ends_at_its_quote),
         cmocka_unit_test(members_are_found),

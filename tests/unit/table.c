@@ -487,6 +487,30 @@ static void what_stays_is_freed_with_the_table(void **state)
     close_world(&w);
 }
 
+static void warming_finds_what_find_finds(void **state)
+{
+    (void)state;
+    struct world w;
+    open_world(&w, 21);
+    for (unsigned i = 0; i < 3000; i++) {
+        char name[32];
+        uint32_t index = PSH_NONE;
+        size_t len = (size_t)snprintf(name, sizeof name, "name-%u", i);
+        assert_non_null(psh_table_add(&w.table, name, len, &index));
+    }
+    for (unsigned i = 0; i < 6000; i++) {
+        char name[32];
+        size_t len = (size_t)snprintf(name, sizeof name, "name-%u", i);
+        uint32_t index = psh_table_find(&w.table, name, len);
+        const struct psh_entry *entry =
+            psh_table_warm_entry(&w.table, psh_table_warm(&w.table, name, len));
+        if (index != PSH_NONE) assert_ptr_equal(entry, psh_table_at(&w.table, index));
+        else if (entry) assert_true(entry->hash == psh_table_hash(&w.table, name, len));
+    }
+    whole(&w.table);
+    close_world(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -502,6 +526,7 @@ int main(void)
         cmocka_unit_test(random_life),
         cmocka_unit_test(each_allocation_fails),
         cmocka_unit_test(what_stays_is_freed_with_the_table),
+        cmocka_unit_test(warming_finds_what_find_finds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

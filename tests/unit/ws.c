@@ -1259,6 +1259,83 @@ static void each_connection_starts_anew(void **state)
     end(&w);
 }
 
+/* ---- the look ahead -------------------------------------------------------------------------- */
+
+static void texts_are_seen_ahead(void **state)
+{
+    (void)state;
+    struct world w;
+    char large[300];
+    fake_bytes bytes;
+    size_t at = 0, len = 0;
+    memset(&bytes, 0, sizeof bytes);
+    memset(large, 'x', sizeof large);
+    make(&w, 65536, 4096, 4096);
+    assert_null(psh_ws_ahead(&w.ws, &at, &len));
+    fake_frame_to(&bytes, 0x81, "one", 3);
+    fake_frame_to(&bytes, 0x81, large, sizeof large);
+    fake_frame_to(&bytes, 0x81, "", 0);
+    fake_frame_to(&bytes, 0x81, "cut off", 7);
+    assert_int_equal(put(&w.ws, bytes.at, bytes.len - 1), bytes.len - 1);
+    const char *text = psh_ws_ahead(&w.ws, &at, &len);
+    assert_int_equal(len, 3);
+    assert_memory_equal(text, "one", 3);
+    text = psh_ws_ahead(&w.ws, &at, &len);
+    assert_int_equal(len, sizeof large);
+    assert_memory_equal(text, large, sizeof large);
+    assert_non_null(psh_ws_ahead(&w.ws, &at, &len));
+    assert_int_equal(len, 0);
+    assert_null(psh_ws_ahead(&w.ws, &at, &len));
+    assert_int_equal(psh_ws_next(&w.ws), PSH_WS_MESSAGE); /* it has changed nothing */
+    assert_int_equal(w.ws.text_len, 3);
+    fake_bytes_free(&bytes);
+    end(&w);
+}
+
+/* In the middle of a frame it begins behind it. */
+static void the_present_frame_is_passed_over(void **state)
+{
+    (void)state;
+    struct world w;
+    fake_bytes bytes;
+    size_t at = 0, len = 0;
+    memset(&bytes, 0, sizeof bytes);
+    make(&w, 65536, 4096, 4096);
+    fake_frame_to(&bytes, 0x81, "first", 5);
+    fake_frame_to(&bytes, 0x81, "second", 6);
+    (void)put(&w.ws, bytes.at, 4);
+    assert_int_equal(psh_ws_next(&w.ws), PSH_WS_MORE);
+    (void)put(&w.ws, bytes.at + 4, 2);
+    assert_null(psh_ws_ahead(&w.ws, &at, &len));
+    (void)put(&w.ws, bytes.at + 6, bytes.len - 6);
+    const char *text = psh_ws_ahead(&w.ws, &at, &len);
+    assert_int_equal(len, 6);
+    assert_memory_equal(text, "second", 6);
+    fake_bytes_free(&bytes);
+    end(&w);
+}
+
+static void any_bytes_may_lie_ahead(void **state)
+{
+    (void)state;
+    static const unsigned char likely[] = {0x81, 0x81, 0x81, 126, 125, 127, 0, 1, 2, 3, 4, 0x88};
+    uint64_t dice = 5;
+    for (int round = 0; round < 20000; round++) {
+        struct world w;
+        unsigned char bytes[64];
+        size_t count = fake_next_random(&dice) % sizeof bytes, at = 0, len = 0, room = 0;
+        make(&w, 65536, 64, 4096);
+        w.ws.left = fake_next_random(&dice) % 4 ? 0 : fake_next_random(&dice) % 80;
+        for (size_t i = 0; i < count; i++)
+            bytes[i] = likely[fake_next_random(&dice) % ARRAY_LEN(likely)];
+        unsigned char *first = psh_ws_space(&w.ws, &room);
+        if (count > 0) (void)put(&w.ws, bytes, count);
+        for (const char *text; (text = psh_ws_ahead(&w.ws, &at, &len)) != NULL;)
+            assert_true(text >= (char *)first && text + len <= (char *)first + count);
+        end(&w);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1288,6 +1365,9 @@ int main(void)
         cmocka_unit_test(every_answer_to_the_request),
         cmocka_unit_test(an_answer_over_8192_bytes),
         cmocka_unit_test(each_connection_starts_anew),
+        cmocka_unit_test(texts_are_seen_ahead),
+        cmocka_unit_test(the_present_frame_is_passed_over),
+        cmocka_unit_test(any_bytes_may_lie_ahead),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -19,6 +19,6 @@ for (const one of scripts)
 // The harness starts what may take longest first, and so this one last.
 test('beside pusher-js: every difference in the table is one', { seconds: 29 }, async () => {
   await Promise.allSettled(running);
-  if (running.length === scripts.length)      // only if all were wanted
+  if (running.length === scripts.length && !process.env.SELF)
     assert.deepEqual(differences.filter(rule => !rule.sometimes && !needed.has(rule.id)).map(rule => rule.id), []);
 });

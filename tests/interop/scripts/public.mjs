@@ -24,7 +24,7 @@ script('many channels, in the order of subscription', { dialects }, async s => {
   for (const name of names) await s.listen(name, false);
   await s.connect();
   for (const name of names) await s.live(name);
-  for (const name of names.toReversed()) await s.publish(name, 'e', name);
+  for (const name of [...names].reverse()) await s.publish(name, 'e', name);
   await s.settle();
 });
 

@@ -105,7 +105,7 @@ script('no sign-in for you, then a new connection', { options: as('ann'), differ
   await s.settle();
 });
 
-script('the server refuses the sign-in', { dialects: able, options: as('ann'), differs: ['failed'] }, async s => {
+script('the server refuses the sign-in', { dialects: able, options: as('ann'), differs: ['failed', 'signin-refused'] }, async s => {
   await s.faults(0, { auth_body: '{"auth":"app-key:0000000000000000000000000000000000000000000000000000000000000000","user_data":"{\\"id\\":\\"ann\\"}"}' });
   await s.bindAll('@user', 'user');
   await s.connect();
