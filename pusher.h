@@ -9069,9 +9069,9 @@ static void psh_client_post_recv(pusher_client *client)
             budget -= (size_t)got;
             client->stats.bytes_received += (uint64_t)got;
             psh_client_post_bytes(client, bytes, (size_t)got);
+            psh_env_wipe(bytes, (size_t)got); /* it may hold a key */
         }
     }
-    psh_env_wipe(bytes, sizeof bytes);
 }
 
 /* Moves the request under way. */

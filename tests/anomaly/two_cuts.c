@@ -9,6 +9,27 @@
 
 static uint64_t cuts_left_out;
 
+/* What every stream to the server begins with: the answer to the upgrade, and the greeting. The
+   scenarios without authorizations have two cuts in it; where the streams have nothing else at
+   these places, the others need not repeat them. */
+static size_t beginning(const scenario *s, const outcome *whole)
+{
+    static const char answer[] = "HTTP/1.1 101 ";
+    const char *end = "\"activity_timeout\\\":120}\"}";
+    size_t len = SIZE_MAX;
+    if (!s->limit || s->limit == limit_times || s->limit == limit_sizes)
+        return 0;
+    for (size_t i = 0; i < whole->stream_count; i++) {
+        const fake_bytes *stream = &whole->streams[i];
+        const char *at = stream->at ? strstr(stream->at, end) : NULL;
+        if (!at || strncmp(stream->at, answer, sizeof answer - 1) != 0)
+            return 0;
+        size_t here = (size_t)(at - stream->at) + strlen(end);
+        len = here < len ? here : len;
+    }
+    return len == SIZE_MAX ? 0 : len;
+}
+
 static double processor_seconds(int who)
 {
     struct rusage used;
@@ -50,11 +71,25 @@ static size_t splits_offsets(const outcome *whole, size_t *offsets)
     return count;
 }
 
+/* How many pairs the part-th of parts has, each of which is played twice. */
+static uint64_t pairs(const size_t *offsets, size_t count, size_t known, size_t part, size_t parts)
+{
+    uint64_t all = 0;
+    for (size_t i = part; i < count; i += parts) {
+        size_t j = i + 1;
+        while (j < count && offsets[j] < known)
+            j++;
+        all += count - j;
+    }
+    return all;
+}
+
 /* The part-th of parts. */
 static bool play_part(const scenario *s, const outcome *whole, const size_t *offsets, size_t count,
                       size_t part, size_t parts)
 {
     manner how;
+    size_t known = beginning(s, whole);
     memset(&how, 0, sizeof how);
     how.cut_count = 2;
     for (int wait = 0; wait < 2; wait++) {
@@ -63,6 +98,8 @@ static bool play_part(const scenario *s, const outcome *whole, const size_t *off
             how.cuts[0] = offsets[i];
             for (size_t j = i + 1; j < count; j++) {
                 how.cuts[1] = offsets[j];
+                if (how.cuts[1] < known)
+                    continue;
                 if (!the_same(s, whole, &how))
                     return false;
             }
@@ -87,8 +124,8 @@ static bool play_halves(const scenario *s, const outcome *whole, const size_t *o
     bool same = play_part(s, whole, offsets, count, 0, 2);
     assert_true(waitpid(child, &status, 0) == child);
     same = same && WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    for (size_t i = 1; i < count && same; i += 2)
-        schedules += 2 * (count - 1 - i);
+    if (same)
+        schedules += 2 * pairs(offsets, count, beginning(s, whole), 1, 2);
     return same;
 }
 
@@ -101,6 +138,7 @@ static void every_two_cuts(void **state)
     size_t *offsets = (size_t *)malloc((whole.received + 1) * sizeof *offsets);
     assert_non_null(offsets);
     size_t count = splits_offsets(&whole, offsets);
+    uint64_t wanted = 1 + 2 * pairs(offsets, count, beginning(s, &whole), 0, 1);
     bool halves = sysconf(_SC_NPROCESSORS_ONLN) > 1;
     bool same = halves ? play_halves(s, &whole, offsets, count)
                        : play_part(s, &whole, offsets, count, 0, 1);
@@ -111,7 +149,7 @@ static void every_two_cuts(void **state)
     free(offsets);
     outcome_free(&whole);
     assert_true(same);
-    assert_true(count > 100 && played >= count * (count - 1));
+    assert_true(count > 100 && played == wanted);
 }
 
 int main(void)

@@ -446,6 +446,33 @@ static void no_answer_then_unsubscribe(void **state)
     fake_end(&f);
 }
 
+/* The server has the question already: asked twice it could answer with an error. */
+static void no_answer_then_one_more_reference(void **state)
+{
+    (void)state;
+    fake f;
+    start(&f);
+    pusher_channel channel = fake_subscribe(&f, "chat");
+    fake_run(&f);
+    fake_expect_text(&f, FAKE_SUBSCRIBE("chat"));
+    fake_pass(&f, 11000);
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    pusher_channel again = fake_subscribe(&f, "chat");
+    assert_int_equal(again.id, channel.id);
+    fake_pass(&f, 11000);
+    fake_expect_nothing(&f);
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    assert_int_equal(f.errors, 1);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_expect_text(&f, FAKE_SUBSCRIBE("chat"));
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_run(&f);
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_SUBSCRIBED);
+    fake_end(&f);
+}
+
 static void cancelled_and_never_answered(void **state)
 {
     (void)state;
@@ -728,6 +755,7 @@ int main(void)
         cmocka_unit_test(full_output_loses_nothing),
         cmocka_unit_test(no_answer),
         cmocka_unit_test(no_answer_then_unsubscribe),
+        cmocka_unit_test(no_answer_then_one_more_reference),
         cmocka_unit_test(cancelled_and_never_answered),
         cmocka_unit_test(refusals_of_every_dialect),
         cmocka_unit_test(a_refused_channel_is_left_without_a_word),
