@@ -755,7 +755,8 @@ static void trouble(sim *s)
     case 0:
         f->fail_at = f->calls + 1 + roll(s, 40);
         f->fail_count = 1 + roll(s, 3);
-        f->fail_how = (fake_failure)roll(s, FAKE_FAILURES);
+        /* Not WANT_READ: a send that waits for what never comes may wait for ever. */
+        f->fail_how = (fake_failure)(FAKE_FAIL_WANT_WRITE + roll(s, FAKE_FAILURES - 1));
         break;
     case 1: f->send_block = roll(s, 3); break;
     case 2: f->recv_block = roll(s, 3) ? 0 : 2; break;
