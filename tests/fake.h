@@ -114,7 +114,16 @@ typedef struct fake_block {
     uint64_t mark;
 } fake_block;
 
+/* What must not be left behind in memory that is given back. */
+typedef struct fake_secret {
+    const void *bytes;
+    size_t len;
+} fake_secret;
+
 typedef struct fake_heap {
+    const fake_secret *secrets;
+    size_t secret_count;
+    uint64_t searched;      /* blocks that were looked through for them                           */
     uint64_t calls;         /* allocations asked for so far                                       */
     uint64_t fail_at;       /* this call fails, counted from 1; 0 = none                          */
     bool fail_for_good;     /* and all after it                                                   */
@@ -156,6 +165,21 @@ static inline void *fake_heap_alloc(size_t size, void *user_data)
     return block + 1;
 }
 
+static inline bool fake_holds(const void *memory, size_t size, const fake_secret *secret)
+{
+    const char *at = (const char *)memory, *end = at + size;
+    while ((size_t)(end - at) >= secret->len) {
+        at = (const char *)memchr(at, *(const unsigned char *)secret->bytes,
+                                  (size_t)(end - at) - secret->len + 1);
+        if (!at)
+            return false;
+        if (memcmp(at, secret->bytes, secret->len) == 0)
+            return true;
+        at++;
+    }
+    return false;
+}
+
 static inline void fake_heap_free(void *memory, void *user_data)
 {
     fake_heap *heap = (fake_heap *)user_data;
@@ -174,6 +198,10 @@ static inline void fake_heap_free(void *memory, void *user_data)
         block->next->previous = block->previous;
     heap->live_blocks--;
     heap->live_bytes -= block->size;
+    for (size_t i = 0; i < heap->secret_count; i++)
+        if (fake_holds(memory, block->size, &heap->secrets[i]))
+            heap->violation = "freed with a secret in it";
+    heap->searched += heap->secret_count > 0;
     memset(block + 1, 0xDD, block->size);
     block->mark = FAKE_DEAD;
     free(block);
@@ -311,6 +339,8 @@ struct fake {
     fake_bytes trace;              /* what the callbacks were told                                */
     fake_bytes sent_trace;         /* what the server heard; without pongs, for whether one
                                       still goes out before an end is a matter of time              */
+    fake_bytes post_trace;         /* what the endpoint heard: nothing says which of the two
+                                      streams is served first                                     */
     bool trace_delays;             /* with the delay of each retry                                */
     char violation[512];
     void *extra;                   /* the test's own                                              */
@@ -369,7 +399,8 @@ static inline void fake_copy(char *to, size_t size, const char *from)
 static inline uint64_t fake_trace_hash(const fake *f)
 {
     uint64_t hash = fake_hash(0, f->trace.at ? f->trace.at : "", f->trace.len);
-    return fake_hash(hash, f->sent_trace.at ? f->sent_trace.at : "", f->sent_trace.len);
+    hash = fake_hash(hash, f->sent_trace.at ? f->sent_trace.at : "", f->sent_trace.len);
+    return fake_hash(hash, f->post_trace.at ? f->post_trace.at : "", f->post_trace.len);
 }
 
 /* ---- what the server says ------------------------------------------------------------------- */
@@ -656,7 +687,7 @@ static inline void fake_parse_post(fake *f, fake_stream *stream)
         stream->parsed += (size_t)(end - head) + 4 + len;
         stream->requests++;
         f->posts++;
-        fake_note(&f->sent_trace, "POST %s\n", body);
+        fake_note(&f->post_trace, "POST %s\n", body);
         if (f->endpoint)
             f->endpoint(f, stream, copy, body);
         free(copy);
@@ -1126,20 +1157,25 @@ static inline pusher_options fake_options(fake *f)
 #define FAKE_SHARED_SECRET "5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc="
 #define FAKE_AUTH "\"auth\":\"app-key:sig\""
 
-/* An application's endpoint that lets everybody in, as user "me". */
+/* What an application's endpoint says that lets everybody in, as user "me". NULL: a user. */
+static inline const char *fake_auth_body(const char *channel_name)
+{
+    pusher_kind kind = pusher_channel_kind(channel_name);
+    if (!channel_name || !*channel_name)
+        return "{" FAKE_AUTH ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"}";
+    if (kind >= PUSHER_KIND_ENCRYPTED)
+        return "{" FAKE_AUTH ",\"shared_secret\":\"" FAKE_SHARED_SECRET "\"}";
+    if (kind >= PUSHER_KIND_PRESENCE)
+        return "{" FAKE_AUTH ",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\"}";
+    return "{" FAKE_AUTH "}";
+}
+
 static inline void fake_auth_fn(pusher_client *client, const pusher_auth_request *requests,
                                 uint32_t count, void *user_data)
 {
     fake_in_callback((fake *)user_data, "auth.request_fn");
     for (uint32_t i = 0; i < count; i++) {
-        pusher_kind kind = pusher_channel_kind(requests[i].channel_name);
-        const char *body = "{" FAKE_AUTH "}";
-        if (kind >= PUSHER_KIND_PRESENCE)
-            body = "{" FAKE_AUTH ",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\"}";
-        if (kind >= PUSHER_KIND_ENCRYPTED)
-            body = "{" FAKE_AUTH ",\"shared_secret\":\"" FAKE_SHARED_SECRET "\"}";
-        if (requests[i].kind == PUSHER_AUTH_USER)
-            body = "{" FAKE_AUTH ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"}";
+        const char *body = fake_auth_body(requests[i].channel_name);
         (void)pusher_auth_accept(client, requests[i].ticket, body, strlen(body));
     }
 }
@@ -1419,6 +1455,7 @@ static inline const char *fake_finish(fake *f)
     f->heard_count = f->heard_read = f->heard_cap = 0;
     fake_bytes_free(&f->trace);
     fake_bytes_free(&f->sent_trace);
+    fake_bytes_free(&f->post_trace);
     return f->violation[0] ? f->violation : NULL;
 }
 

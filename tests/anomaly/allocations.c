@@ -9,6 +9,7 @@ static bool play_with(const scenario *s, uint64_t n, bool for_good)
     fake f;
     stage st;
     fake_init(&f);
+    scenario_watch_secrets(&f);
     f.heap.fail_at = n;
     f.heap.fail_for_good = for_good;
     schedules++;

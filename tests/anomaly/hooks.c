@@ -11,6 +11,7 @@ static bool play_with(const scenario *s, uint64_t n, uint64_t count, fake_failur
     fake f;
     stage st;
     fake_init(&f);
+    scenario_watch_secrets(&f);
     f.fail_at = n;
     f.fail_count = count;
     f.fail_how = how;

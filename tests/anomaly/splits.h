@@ -31,6 +31,7 @@ static inline void outcome_keep(outcome *out, const fake *f)
     fake_bytes_add(&out->trace, f->trace.at, f->trace.len);
     fake_bytes_add(&out->trace, "-- sent:\n", 9);
     fake_bytes_add(&out->trace, f->sent_trace.at, f->sent_trace.len);
+    fake_bytes_add(&out->trace, f->post_trace.at, f->post_trace.len);
     out->stream_count = f->stream_count;
     for (uint32_t i = 0; i < f->stream_count; i++)
         fake_bytes_add(&out->streams[i], f->streams[i]->to_client.at, f->streams[i]->taken);
