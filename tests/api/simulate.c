@@ -739,6 +739,15 @@ static void settle(sim *s)
     }
 }
 
+/* The user's clock, that is; for the others no time has passed. */
+static void run_back(sim *s, uint64_t ms)
+{
+    s->f.now -= ms;
+    for (unsigned i = 0; i < s->later_count; i++) s->list[i].at -= ms;
+    memset(s->triggers, 0, sizeof s->triggers);
+    fake_poll(&s->f); /* only a poll tells the client */
+}
+
 static void trouble(sim *s)
 {
     fake *f = &s->f;
@@ -746,7 +755,8 @@ static void trouble(sim *s)
     case 0:
         f->fail_at = f->calls + 1 + roll(s, 40);
         f->fail_count = 1 + roll(s, 3);
-        f->fail_how = (fake_failure)roll(s, FAKE_FAILURES);
+        /* Not WANT_READ: a send that waits for what never comes may wait for ever. */
+        f->fail_how = (fake_failure)(FAKE_FAIL_WANT_WRITE + roll(s, FAKE_FAILURES - 1));
         break;
     case 1: f->send_block = roll(s, 3); break;
     case 2: f->recv_block = roll(s, 3) ? 0 : 2; break;
@@ -754,10 +764,7 @@ static void trouble(sim *s)
     case 4: f->recv_max = roll(s, 2) * (1 + roll(s, 40)); break;
     case 5: f->send_max = roll(s, 2) * (1 + roll(s, 40)); break;
     case 7: f->now += 3600000; break;
-    case 8:
-        f->now -= roll(s, 100000);
-        memset(s->triggers, 0, sizeof s->triggers); /* the server has a clock of its own */
-        break;
+    case 8: run_back(s, roll(s, 100000)); break;
     case 6: if (s->lossy) f->heap.fail_at = f->heap.calls + 1 + roll(s, 10); break;
     default: break;
     }
