@@ -1,154 +1,105 @@
 /* Everything a hostile server may say after a correct upgrade, cut into reads as the input wants
-   it. The first bytes choose the cuts; the rest is the stream. No bytes may crash the client, make
-   it hold more than its limits, or keep it from being polled on. */
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
+   it, to a client with a channel of each kind and a signed-in user. The first byte chooses the cuts
+   and how the application answers; the rest is the stream. No bytes may crash the client, make it
+   hold more than its limits or say what is not JSON, or keep it from being polled on. */
+#include "world.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-struct world {
-    const uint8_t *data;
-    size_t size, at;
-    unsigned char answer[256];
-    size_t answer_len, answer_at;
-    size_t live;
-    uint8_t cut;
-    uint8_t dice;
-    int streams;
+enum { AT_ONCE, LATER, ONCE, NEVER }; /* answers to authorizations; ONCE: no new keys */
+
+struct application {
+    int answers;
+    pusher_ticket open[16];
+    char bodies[16][120];
+    size_t open_count;
+    pusher_channel presence;
+    uint32_t seen;
 };
 
-static bool fill(void *buf, size_t len, void *user_data)
-{
-    struct world *world = (struct world *)user_data;
-    for (size_t i = 0; i < len; i++) ((unsigned char *)buf)[i] = world->dice++;
-    return true;
-}
+static struct application app;
 
-static void *take(size_t size, void *user_data)
+static void on_request(pusher_client *client, const pusher_auth_request *requests, uint32_t count,
+                       void *user_data)
 {
-    struct world *world = (struct world *)user_data;
-    size_t *block = (size_t *)malloc(size + 16);
-    if (!block) abort();
-    *block = size;
-    world->live += size;
-    if (world->live > 64 * 1024) abort(); /* twice what the limits below come to */
-    return (char *)block + 16;
-}
-
-static void give(void *memory, void *user_data)
-{
-    size_t *block = (size_t *)(void *)((char *)memory - 16);
-    ((struct world *)user_data)->live -= *block;
-    free(block);
-}
-
-static void *open_stream(const char *host, uint16_t port, void *user_data)
-{
-    struct world *world = (struct world *)user_data;
-    (void)host;
-    (void)port;
-    if (world->streams++ > 0) return NULL; /* one connection an input */
-    return world;
-}
-
-static int ready(void *stream)
-{
-    (void)stream;
-    return 1;
-}
-
-static int receive(void *stream, void *buf, size_t len)
-{
-    struct world *world = (struct world *)stream;
-    const uint8_t *from = world->answer + world->answer_at;
-    size_t have = world->answer_len - world->answer_at;
-    bool answering = have > 0;
-    if (!answering) {
-        from = world->data + world->at;
-        have = world->answer_len ? world->size - world->at : 0;
-        if (world->answer_len && have == 0) return PUSHER_IO_EOF;
+    (void)user_data;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *body = world_body(&requests[i]);
+        if (app.answers == LATER && app.open_count < 16) {
+            app.open[app.open_count] = requests[i].ticket;
+            memcpy(app.bodies[app.open_count++], body, strlen(body) + 1);
+        } else if (app.answers == NEVER ||
+                   (app.answers == ONCE && requests[i].reason == PUSHER_AUTH_KEY_REFRESH)) {
+            (void)pusher_auth_reject(client, requests[i].ticket, 403, "no", app.seen & 1);
+        } else {
+            (void)pusher_auth_accept(client, requests[i].ticket, body, strlen(body));
+        }
     }
-    if (have == 0) return PUSHER_IO_WANT_READ;
-    if (!answering && have > (size_t)world->cut + 1) have = (size_t)world->cut + 1;
-    if (len > have) len = have;
-    memcpy(buf, from, len);
-    if (answering) world->answer_at += len;
-    else world->at += len;
-    return (int)len;
 }
 
-/* The first thing sent is the upgrade request: its key gets the right answer. */
-static int take_bytes(void *stream, const void *buf, size_t len)
+static void answer(pusher_client *client)
 {
-    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    struct world *world = (struct world *)stream;
-    char request[1024], key[64], accept[32];
-    unsigned char digest[PSH_SHA1_BYTES];
-    struct psh_text text;
-    if (world->answer_len > 0 || len >= sizeof request) return (int)len;
-    memcpy(request, buf, len);
-    request[len] = '\0';
-    const char *at = strstr(request, "Sec-WebSocket-Key: ");
-    if (!at) abort();
-    memcpy(key, at + 19, 24);
-    memcpy(key + 24, guid, sizeof guid);
-    if (!psh_codec_sha1(key, strlen(key), digest)) abort();
-    if (!psh_codec_base64(digest, sizeof digest, accept, sizeof accept)) abort();
-    psh_env_text(&text, (char *)world->answer, sizeof world->answer);
-    psh_env_add(&text, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                       "Connection: Upgrade\r\nSec-WebSocket-Accept: ");
-    psh_env_add(&text, accept);
-    psh_env_add(&text, "\r\n\r\n");
-    world->answer_len = text.len;
-    return (int)len;
+    for (size_t i = 0; i < app.open_count; i++)
+        (void)pusher_auth_accept(client, app.open[i], app.bodies[i], strlen(app.bodies[i]));
+    app.open_count = 0;
 }
 
-static void close_stream(void *stream)
+static void look_at(const char *text, size_t len)
 {
-    (void)stream;
+    if (text[len] != '\0') abort();
+    app.seen += (uint32_t)len;
+    for (size_t i = 0; i < len; i++) app.seen += (unsigned char)text[i];
 }
 
 static void on_event(pusher_client *client, const pusher_event *event, void *user_data)
 {
+    pusher_member member;
     (void)user_data;
+    look_at(event->data, event->data_len);
+    look_at(event->name, strlen(event->name));
+    if (event->member) look_at(event->member->info, event->member->info_len);
+    for (uint32_t i = 0; pusher_member_at(client, app.presence, i, &member); i++)
+        look_at(member.info, member.info_len);
+    if (pusher_member_count(client, app.presence) > 20) abort();
     if (strlen(event->name) == 5) (void)pusher_unsubscribe(client, event->channel);
-    if (event->data_len == 3) (void)pusher_subscribe(client, "again");
+    if (strlen(event->name) == 6) (void)pusher_trigger(client, event->channel, "client-x", "1", 1);
+    if (event->data_len == 3) (void)pusher_subscribe(client, "private-again");
     if (event->data_len == 4) pusher_disconnect(client);
+    if (event->data_len == 5) (void)pusher_signin(client);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct world world;
-    pusher_options options;
+    static const char *const channels[] = {
+        "chat", "cache-a", "private-a", "private-cache-a", "presence-a", "presence-cache-a",
+        "private-encrypted-a", "private-encrypted-cache-a"};
+    pusher_options options = world_options();
     if (size < 2) return 0;
-    memset(&world, 0, sizeof world);
-    memset(&options, 0, sizeof options);
-    world.cut = data[0];
-    world.data = data + 1;
-    world.size = size - 1;
-    options.key = "key";
-    options.host = "host";
-    options.max_message_bytes = 4096;
-    options.max_output_bytes = 1024;
-    options.max_poll_bytes = 1024;
-    options.transport.open_fn = open_stream;
-    options.transport.ready_fn = ready;
-    options.transport.recv_fn = receive;
-    options.transport.send_fn = take_bytes;
-    options.transport.close_fn = close_stream;
-    options.transport.user_data = &world;
-    options.random.fill_fn = fill;
-    options.random.user_data = &world;
-    options.allocator.alloc_fn = take;
-    options.allocator.free_fn = give;
-    options.allocator.user_data = &world;
+    memset(&app, 0, sizeof app);
+    app.answers = data[0] >> 6;
+    the_world.cut = (data[0] & 63u) + 1u;
+    if (the_world.cut > 60) the_world.cut *= 16;
+    the_world.key_stays = true;
+    the_world.server.data = data + 1;
+    the_world.server.size = size - 1;
+    options.auth.request_fn = on_request;
     pusher_client *client = pusher_create(&options, NULL);
     if (!client) abort();
-    (void)pusher_bind_all(client, pusher_subscribe(client, "chat"), on_event, NULL);
+    for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
+        pusher_channel channel = pusher_subscribe(client, channels[i]);
+        if (i == 4) app.presence = channel;
+        (void)pusher_bind_all(client, channel, on_event, NULL);
+    }
     (void)pusher_bind_all(client, PUSHER_ALL, on_event, NULL);
+    (void)pusher_bind_all(client, PUSHER_USER, on_event, NULL);
+    (void)pusher_bind_all(client, PUSHER_WATCHLIST, on_event, NULL);
+    if (pusher_signin(client) != PUSHER_OK) abort();
     (void)pusher_connect(client);
-    for (uint64_t now = 0; now < 64 + size / 256; now++) pusher_poll(client, now * 100);
+    for (uint64_t now = 0; now < 64 + size / 16; now++) {
+        pusher_poll(client, now * 100);
+        if (now % 2 == 0) answer(client);
+    }
     pusher_destroy(client);
-    if (world.live != 0) abort();
+    if (the_world.live != 0) abort();
     return 0;
 }
