@@ -10349,9 +10349,11 @@ static pusher_result psh_client_auth_header(pusher_client *client, const char *n
 {
     struct psh_auth *auth = client->auth;
     if (auth && auth->preparing) {
-        auth->starved |= !psh_env_reserve(&client->env, &auth->fields, strlen(name) +
-                                                                           strlen(value) + 4);
-        if (auth->starved) return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        size_t len = strlen(name) + strlen(value) + 4;
+        if (!psh_env_reserve(&client->env, &auth->fields, len)) {
+            auth->starved = true;
+            return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        }
         if (psh_http_field(&client->env, &auth->fields, name, value)) return PUSHER_OK;
     }
     return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
