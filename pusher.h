@@ -1354,6 +1354,11 @@ static bool psh_codec_utf8(struct psh_codec_utf8_state *state, const void *bytes
             if (word & UINT64_C(0x8080808080808080)) break;
             i += 8;
         }
+        if (state->need == 0 && len - i < 8 && len >= 8) { /* the last eight, some of them again */
+            uint64_t word;
+            memcpy(&word, at + len - 8, 8);
+            if (!(word & UINT64_C(0x8080808080808080))) return true;
+        }
         if (i < len && !psh_codec_utf8_step(state, at[i++])) return false;
     }
     return true;
@@ -2876,13 +2881,13 @@ struct psh_handlers { /* what a channel owns */
 struct psh_binding {
     struct psh_slot slot;
     uint32_t before, next, next_dead; /* ids */
+    uint16_t name_len;
+    bool dead;
     struct psh_handlers *owner;
     char *name;         /* NULL: every event */
-    size_t name_len;
     pusher_event_fn fn;
     void *user_data;
     uint64_t born;      /* the round in which it was made: it waits for the next one */
-    bool dead;
 };
 
 struct psh_bind {
@@ -2917,7 +2922,7 @@ static struct psh_list *psh_bind_list(const struct psh_binding *binding)
 static uint32_t psh_bind_add(struct psh_bind *bind, struct psh_handlers *owner, const char *name,
                              size_t name_len, pusher_event_fn fn, void *user_data)
 {
-    PUSHER_ASSERT(owner && fn);
+    PUSHER_ASSERT(owner && fn && name_len <= UINT16_MAX);
     uint32_t index = 0;
     char *copy = name ? psh_env_copy(bind->pool.env, name, name_len) : NULL;
     if (name && !copy) return 0;
@@ -2928,7 +2933,7 @@ static uint32_t psh_bind_add(struct psh_bind *bind, struct psh_handlers *owner, 
     }
     binding->owner = owner;
     binding->name = copy;
-    binding->name_len = name_len;
+    binding->name_len = (uint16_t)name_len;
     binding->fn = fn;
     binding->user_data = user_data;
     binding->born = bind->round;
@@ -3020,7 +3025,7 @@ static const struct psh_binding *psh_bind_warm(const struct psh_bind *bind,
     if (!id) return NULL;
     const struct psh_binding *binding = psh_bind_at(bind, id);
     PSH_PREFETCH(binding);
-    PSH_PREFETCH(&binding->dead);
+    PSH_PREFETCH(&binding->born);
     return binding;
 }
 

@@ -56,12 +56,13 @@ typedef struct sim {
     char socket_id[32];
     bool greeted, has[NAMES], dropped[NAMES];
     unsigned epoch[NAMES], sent[NAMES];
-    bool signed_in;
+    bool user_channel;
     uint64_t triggers[RATE];
     unsigned trigger_next;
     later list[LATER];
     unsigned later_count;
     bool wants_user, user_told;
+    bool quiet;           /* no pings, which would wake who sleeps too long */
     char wrong[300];
 } sim;
 
@@ -110,7 +111,7 @@ static void make_answer(sim *s, const char *name, const char *socket_id, char *b
     int len = snprintf(body, size, "{\"auth\":\"%s|%s\"", socket_id, name);
     if (!*name)
         len += snprintf(body + len, size - (size_t)len, ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"");
-    if (kind == PUSHER_KIND_PRESENCE && !chance(s, 20))
+    if (kind == PUSHER_KIND_PRESENCE && (!s->wants_user || !chance(s, 60)))
         len += snprintf(body + len, size - (size_t)len,
                         ",\"channel_data\":\"{\\\"user_id\\\":\\\"me\\\"}\"");
     if (kind == PUSHER_KIND_ENCRYPTED)
@@ -134,6 +135,8 @@ static void answer(sim *s, pusher_ticket ticket, const char *name, const char *s
             wrong(s, "a good answer for %s is %s", name, pusher_result_name(result));
     }
     talk(s, "answer %u for \"%s\" of %s: %s", dice, name, socket_id, pusher_result_name(result));
+    if (result != PUSHER_ERR_STALE && pusher_next_poll_ms(s->f.client) > s->f.now && !s->f.in_poll)
+        wrong(s, "an answer was given, and the loop sleeps on");
     if (result != PUSHER_ERR_STALE && strcmp(socket_id, s->socket_id) != 0)
         wrong(s, "an answer of an earlier connection was taken");
     if (chance(s, 10) &&
@@ -321,7 +324,9 @@ static void serve_text(sim *s, const char *text)
         s->has[i] = false;
     } else if (strstr(text, "\"client-") && i >= 0) {
         serve_trigger(s, i);
-    } else if (!strstr(text, "#server-to-user-me") && strcmp(text, FAKE_PONG) != 0) {
+    } else if (strstr(text, "#server-to-user-me")) {
+        s->user_channel = true;
+    } else if (strcmp(text, FAKE_PONG) != 0) {
         wrong(s, "the client says %s", text);
     }
 }
@@ -332,6 +337,7 @@ static void serve_upgrade(sim *s, fake_stream *stream)
     s->stream = stream;
     s->greeted = false;
     s->connection++;
+    s->user_channel = false;
     memset(s->has, 0, sizeof s->has);
     memset(s->dropped, 0, sizeof s->dropped);
     memset(s->epoch, 0, sizeof s->epoch);
@@ -345,7 +351,7 @@ static void serve_upgrade(sim *s, fake_stream *stream)
     fake_accept_on(stream);
     if (chance(s, 5)) return;
     snprintf(text, sizeof text, "{\"event\":\"pusher:connection_established\",\"data\":{\"socket_id\":"
-                                "\"%s\",\"activity_timeout\":%d}}", s->socket_id, 30);
+                                "\"%s\",\"activity_timeout\":%d}}", s->socket_id, s->quiet ? 0 : 30);
     s->greeted = true;
     say(s, text);
 }
@@ -564,6 +570,12 @@ static void bind_and_unbind(sim *s, int i)
     else (void)pusher_unbind_where(s->f.client, s->held[i].channel, NULL, fake_event_fn, NULL);
 }
 
+static void sign_in(sim *s)
+{
+    talk(s, "sign in");
+    if (s->way != 2 && pusher_signin(s->f.client) == PUSHER_OK) s->wants_user = true;
+}
+
 static void user_acts(sim *s)
 {
     int i = (int)roll(s, NAMES);
@@ -578,7 +590,7 @@ static void user_acts(sim *s)
     case 2: (void)pusher_connect(s->f.client); break;
     case 3: pusher_reconnect_now(s->f.client); break;
     case 4:
-        if (s->way != 2 && pusher_signin(s->f.client) == PUSHER_OK) s->wants_user = true;
+        sign_in(s);
         break;
     case 5: bind_and_unbind(s, i); break;
     case 6:
@@ -643,23 +655,42 @@ static void tidy(sim *s)
     f->stream_count = kept;
 }
 
-/* As an event loop would: both sides react, and the clock goes on to the next thing due. */
+/* Would an event loop wake because of the stream? */
+static bool stream_wakes(sim *s)
+{
+    const fake_stream *stream = fake_latest(&s->f);
+    int wants = pusher_wants(s->f.client);
+    if (!stream || stream->closed) return false;
+    if ((wants & PUSHER_WANTS_READ) &&
+        (stream->taken < stream->to_client.len || stream->end != PUSHER_IO_WANT_READ))
+        return true;
+    return (wants & PUSHER_WANTS_WRITE) && s->f.send_block != 1;
+}
+
+/* As an event loop does: it polls when it is told to, or when the stream wakes it. */
 static void live(sim *s, uint64_t ms)
 {
     fake *f = &s->f;
     uint64_t end = f->now + ms;
+    uint32_t in_vain = 0;
     while (f->client && !s->wrong[0]) {
         catch_up(s);
-        fake_run(f);
-        check(s);
-        tidy(s);
+        uint64_t moved = f->moved, next = pusher_next_poll_ms(f->client);
+        if (next <= f->now || stream_wakes(s)) {
+            fake_poll(f);
+            check(s);
+            tidy(s);
+            in_vain = f->moved == moved ? in_vain + 1 : 0;
+            if (in_vain > 5 && !f->fail_at) wrong(s, "it is polled for ever, and nothing moves");
+            if (in_vain == 0 || (f->client && pusher_next_poll_ms(f->client) <= f->now)) continue;
+        }
         if (!f->client || f->now >= end) return;
-        uint64_t next = pusher_next_poll_ms(f->client);
-        if (next <= f->now && !f->fail_at) wrong(s, "it asks for a poll at once, and nothing moves");
+        next = stream_wakes(s) ? f->now : pusher_next_poll_ms(f->client);
         for (unsigned i = 0; i < s->later_count; i++)
             if (s->list[i].at < next) next = s->list[i].at;
         if (next <= f->now) next = f->now + 1;
         f->now = next < end ? next : end;
+        in_vain = 0;
     }
 }
 
@@ -676,10 +707,10 @@ static void settle(sim *s)
         if (f->streams[i]->connect_result == PUSHER_IO_WANT_WRITE) f->streams[i]->connect_result = 1;
     if (!f->client) return;
     talk(s, "from now on all is well");
-    (void)pusher_connect(f->client);
+    if (pusher_get_state(f->client) != PUSHER_CONNECTED) (void)pusher_connect(f->client);
     live(s, 200000);
     if (s->wrong[0] || !f->client) return;
-    if (pusher_get_state(f->client) == PUSHER_FAILED) { /* refused on its last steps */
+    if (pusher_get_state(f->client) != PUSHER_CONNECTED) { /* its last steps were a way out */
         (void)pusher_connect(f->client);
         live(s, 100000);
     }
@@ -697,6 +728,8 @@ static void settle(sim *s)
     }
     if (s->wants_user && !pusher_user_id(f->client) && !s->user_told && !s->lossy)
         wrong(s, "the sign-in never ends");
+    if (pusher_user_id(f->client) && !s->user_channel && !s->lossy)
+        wrong(s, "the user's channel was not subscribed");
     live(s, 12000);
     for (int i = 0; i < NAMES && !s->lossy && f->client; i++) {
         const holder *h = &s->held[i];
@@ -706,6 +739,15 @@ static void settle(sim *s)
     }
 }
 
+/* The user's clock, that is; for the others no time has passed. */
+static void run_back(sim *s, uint64_t ms)
+{
+    s->f.now -= ms;
+    for (unsigned i = 0; i < s->later_count; i++) s->list[i].at -= ms;
+    memset(s->triggers, 0, sizeof s->triggers);
+    fake_poll(&s->f); /* only a poll tells the client */
+}
+
 static void trouble(sim *s)
 {
     fake *f = &s->f;
@@ -713,7 +755,8 @@ static void trouble(sim *s)
     case 0:
         f->fail_at = f->calls + 1 + roll(s, 40);
         f->fail_count = 1 + roll(s, 3);
-        f->fail_how = (fake_failure)roll(s, FAKE_FAILURES);
+        /* Not WANT_READ: a send that waits for what never comes may wait for ever. */
+        f->fail_how = (fake_failure)(FAKE_FAIL_WANT_WRITE + roll(s, FAKE_FAILURES - 1));
         break;
     case 1: f->send_block = roll(s, 3); break;
     case 2: f->recv_block = roll(s, 3) ? 0 : 2; break;
@@ -721,10 +764,7 @@ static void trouble(sim *s)
     case 4: f->recv_max = roll(s, 2) * (1 + roll(s, 40)); break;
     case 5: f->send_max = roll(s, 2) * (1 + roll(s, 40)); break;
     case 7: f->now += 3600000; break;
-    case 8:
-        f->now -= roll(s, 100000);
-        memset(s->triggers, 0, sizeof s->triggers); /* the server has a clock of its own */
-        break;
+    case 8: run_back(s, roll(s, 100000)); break;
     case 6: if (s->lossy) f->heap.fail_at = f->heap.calls + 1 + roll(s, 10); break;
     default: break;
     }
@@ -745,7 +785,9 @@ static pusher_options choose(sim *s)
     f->on_retry = on_retry;
     s->lossy = roll(s, 5) == 0;
     s->way = roll(s, 3);
+    s->quiet = roll(s, 2);
     pusher_options options = fake_options(f);
+    options.activity_timeout_ms = s->quiet ? 1000000000 : 0;
     options.max_attempts = roll(s, 6) ? 0 : 3;
     options.client_event_queue_bytes = roll(s, 2) * 500;
     options.max_output_bytes = roll(s, 2) ? 0 : 1024;
@@ -772,6 +814,7 @@ static const char *simulate(sim *s, uint64_t seed, bool speak)
     if (!s->f.client) return "no client";
     if (!pusher_bind_all(s->f.client, PUSHER_ALL, on_all, s).id) return "no binding";
     if (roll(s, 4)) (void)pusher_connect(s->f.client);
+    if (roll(s, 2)) sign_in(s);
     uint32_t steps = 5 + roll(s, 40);
     for (uint32_t i = 0; i < steps && s->f.client && !s->wrong[0]; i++) {
         switch (roll(s, 8)) {
@@ -783,8 +826,8 @@ static const char *simulate(sim *s, uint64_t seed, bool speak)
         default: user_acts(s); break;
         }
         if (!s->f.client) break;
-        if (roll(s, 2)) fake_poll(&s->f);
-        else live(s, roll(s, 100));
+        if (!roll(s, 4)) fake_poll(&s->f);
+        else if (roll(s, 3)) live(s, roll(s, 100));
         check(s);
     }
     settle(s);
