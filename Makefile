@@ -97,7 +97,8 @@ endif
 test: ## all tests, under address and undefined-behaviour sanitizers
 	@$(DEPS) demo test
 	$(SUB) build-test
-	@$(CHECK)/run_tests.sh build/log/test $(run_tests)
+	@$(CHECK)/run_tests.sh build/log/test $(run_tests); \
+	    status=$$?; $(CHECK)/secrets.sh build/log/test && exit $$status
 
 examples: ## build everything in examples/ and the test server, into build/
 	@$(DEPS) demo examples

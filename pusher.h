@@ -652,7 +652,8 @@ PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket
                                             int status, const char *reason, bool retry);
 
 /* In auth.prepare_fn only: one more header or form field of the request being made.
-   PUSHER_ERR_ARGUMENT: called elsewhere, or the header would break the request. */
+   PUSHER_ERR_ARGUMENT: called elsewhere, or the header would break the request. PUSHER_ERR_MEMORY:
+   also over 64 KiB; the request is then not made, but tried again like one that was lost. */
 PUSHER_DEF pusher_result pusher_auth_header(pusher_client *client, const char *name,
                                             const char *value);
 PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *name,
@@ -6523,6 +6524,7 @@ struct psh_auth {
     /* The request under way, and the stream that is kept for the next one. */
     enum psh_post_phase phase;
     bool preparing, reused;    /* prepare_fn runs; the stream has served before */
+    bool starved;              /* something of prepare_fn's found no room: it would be missed */
     const struct psh_url *url; /* where the stream goes */
     pusher_ticket ticket;
     struct psh_buf fields, params, out;
@@ -6555,6 +6557,7 @@ static void psh_auth_free(const struct psh_env *env, struct psh_auth *auth)
     psh_env_free_secret(env, auth->secret);
     psh_env_free(env, auth->channel_data);
     psh_env_free(env, auth->signin_data);
+    psh_env_wipe(auth, sizeof *auth); /* reply.head has the last line it read */
     psh_env_free(env, auth);
 }
 
@@ -9204,16 +9207,17 @@ static void psh_client_ask_post(pusher_client *client, enum psh_auth_way way)
     pusher_auth_request request;
     psh_client_question(client, index, &request);
     bool good = psh_auth_begin(&client->env, auth, &request);
+    auth->starved = false;
     if (good && auth->prepare_fn) {
         auth->preparing = true;
         auth->prepare_fn(client, &request, auth->user_data);
         auth->preparing = false;
     }
-    if (good) good = psh_auth_finish(&client->env, auth, url);
+    if (good) good = !auth->starved && psh_auth_finish(&client->env, auth, url);
     if (psh_client_asked(client, request.ticket) != index) return; /* prepare_fn gave it up */
     if (good) psh_client_post_start(client, url);
     else
-        psh_client_turn_down(client, index, false, PUSHER_ERR_MEMORY, 0,
+        psh_client_turn_down(client, index, true, PUSHER_ERR_MEMORY, 0,
                              "the request is over 64 KiB, or there is no memory for it");
 }
 
@@ -10349,8 +10353,14 @@ static pusher_result psh_client_auth_header(pusher_client *client, const char *n
                                             const char *value)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->preparing && psh_http_field(&client->env, &auth->fields, name, value))
-        return PUSHER_OK;
+    if (auth && auth->preparing) {
+        size_t len = strlen(name) + strlen(value) + 4;
+        if (!psh_env_reserve(&client->env, &auth->fields, len)) {
+            auth->starved = true;
+            return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+        }
+        if (psh_http_field(&client->env, &auth->fields, name, value)) return PUSHER_OK;
+    }
     return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
                              "not in auth.prepare_fn, or not a header that can be sent");
 }
@@ -10359,11 +10369,11 @@ static pusher_result psh_client_auth_param(pusher_client *client, const char *na
                                            const char *value)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->preparing &&
-        psh_http_form(&client->env, &auth->params, name, value, strlen(value)))
-        return PUSHER_OK;
-    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
-                             "not in auth.prepare_fn, or the request is over 64 KiB");
+    if (!auth || !auth->preparing)
+        return psh_client_failed(client, PUSHER_ERR_ARGUMENT, "not in auth.prepare_fn");
+    if (psh_http_form(&client->env, &auth->params, name, value, strlen(value))) return PUSHER_OK;
+    auth->starved = true;
+    return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
 }
 
 #if defined(PUSHER_SOCKETS)

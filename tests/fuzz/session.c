@@ -82,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     the_world.key_stays = true;
     the_world.server.data = data + 1;
     the_world.server.size = size - 1;
+    world_listen(&the_world, 9); /* as many subscriptions, and the sign-in */
     options.auth.request_fn = on_request;
     pusher_client *client = pusher_create(&options, NULL);
     if (!client) abort();
@@ -95,7 +96,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     (void)pusher_bind_all(client, PUSHER_WATCHLIST, on_event, NULL);
     if (pusher_signin(client) != PUSHER_OK) abort();
     (void)pusher_connect(client);
-    for (uint64_t now = 0; now < 64 + size / 16; now++) {
+    for (uint64_t now = 0, end = 64 + size / 16; now < end; now++) {
+        the_world.stays = now + 16 < end; /* some time to answer before it ends */
         pusher_poll(client, now * 100);
         if (now % 2 == 0) answer(client);
     }

@@ -26,6 +26,8 @@ struct world {
     size_t cut;                         /* most bytes of one read */
     uint8_t dice;
     int streams, posts;
+    size_t greeting;                    /* bytes after which the server lets the client speak ... */
+    int hears, pauses;                  /* ... until it has said so much, or so long */
     bool stays;                         /* at the end of the bytes the server is just silent */
     bool closed;                        /* the client has said goodbye */
     bool key_stays;                     /* nothing that is sent may hold it */
@@ -34,12 +36,15 @@ struct world {
 /* The answer of an application that lets everybody in as "me"; the key is PROTOCOL.md's example. */
 #define WORLD_AUTH "\"auth\":\"key:sig\""
 #define WORLD_SECRET "5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc="
+#define WORLD_NEW_SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 
 static inline const char *world_body(const pusher_auth_request *request)
 {
     pusher_kind kind = pusher_channel_kind(request->channel_name);
     if (request->kind == PUSHER_AUTH_USER)
         return "{" WORLD_AUTH ",\"user_data\":\"{\\\"id\\\":\\\"me\\\"}\"}";
+    if (kind >= PUSHER_KIND_ENCRYPTED && request->reason == PUSHER_AUTH_KEY_REFRESH)
+        return "{" WORLD_AUTH ",\"shared_secret\":\"" WORLD_NEW_SECRET "\"}";
     if (kind >= PUSHER_KIND_ENCRYPTED)
         return "{" WORLD_AUTH ",\"shared_secret\":\"" WORLD_SECRET "\"}";
     if (kind >= PUSHER_KIND_PRESENCE)
@@ -122,7 +127,11 @@ static int world_recv(void *stream, void *buf, size_t len)
     }
     if (world->answer_len == 0 || (world->stays && world->server.at == world->server.size))
         return PUSHER_IO_WANT_READ;
-    return world_feed(&world->server, world->cut, buf, len);
+    size_t cut = world->cut, left = world->greeting - world->server.at;
+    if (world->server.at < world->greeting && cut > left) cut = left;
+    if (world->server.at == world->greeting && world->hears > 0 && world->pauses-- > 0)
+        return PUSHER_IO_WANT_READ;
+    return world_feed(&world->server, cut, buf, len);
 }
 
 /* The first thing sent is the upgrade request: its key gets the right answer. */
@@ -174,7 +183,18 @@ static size_t world_frame(struct world *world)
     if (at[0] == 0x81 && world->key_stays)
         for (size_t i = 0; i + strlen(WORLD_SECRET) <= len; i++)
             if (memcmp(text + i, WORLD_SECRET, strlen(WORLD_SECRET)) == 0) abort();
+    world->hears -= at[0] == 0x81;
     return head + 4 + len;
+}
+
+/* The client may say so many messages after the first frame, which is mostly the greeting. */
+static inline void world_listen(struct world *world, int messages)
+{
+    const uint8_t *at = world->server.data;
+    size_t len = world->server.size < 4 ? 0 : (at[1] & 127u);
+    world->greeting = len < 126 ? 2 + len : 4 + ((size_t)at[2] << 8 | at[3]);
+    world->hears = messages;
+    world->pauses = 8;
 }
 
 static int world_send(void *stream, const void *buf, size_t len)
