@@ -3603,9 +3603,9 @@ static const char *psh_http_url_scheme(const char *text, bool *tls, const char *
     if (!*tls && strncmp(scheme, "http://", 7) != 0)
         return "an endpoint's URL must begin with http:// or https://";
     *rest = text + (*tls ? 8 : 7);
-    for (len = 0; text[len]; len++) {
-        if (len == PSH_HTTP_MAX_URL) return "an endpoint's URL is over 2048 bytes";
-        if (text[len] <= ' ' || text[len] > '~')
+    for (size_t whole = 0; text[whole]; whole++) {
+        if (whole == PSH_HTTP_MAX_URL) return "an endpoint's URL is over 2048 bytes";
+        if (text[whole] <= ' ' || text[whole] > '~')
             return "an endpoint's URL has a space, or a character to be written as %XX";
     }
     if (strchr(text, '#')) return "an endpoint's URL has a fragment, which no server would see";
@@ -4711,6 +4711,7 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
 {
     struct psh_json_walk walk;
     PUSHER_ASSERT(text && name);
+    memset(value, 0, sizeof *value);
     if (!psh_json_valid(text, len) || !psh_json_enter(&walk, text, len) || !walk.object)
         return false;
     *value = psh_json_pick(walk, name);
