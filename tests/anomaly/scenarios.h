@@ -1034,7 +1034,6 @@ static inline void play_encrypted_refused(fake *f)
     scenario_connect(f, 40000);
     scenario_sealed(f, "private-encrypted-a", true);
     fake_live(f, 6000);
-    scenario_say(f, "{\"event\":\"news\",\"channel\":\"private-encrypted-a\",\"data\":\"plain\"}");
     scenario_sealed(f, "private-encrypted-a", false);
     fake_live(f, 10);
 }
