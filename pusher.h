@@ -3183,12 +3183,12 @@ static bool psh_member_grow(struct psh_members *members)
     if (members->count < members->cap) return true;
     if (members->mask > UINT32_MAX / 4) return false;
     uint32_t size = members->buckets ? (members->mask + 1) * 2 : 8, cap = size / 4 * 3;
-    size_t unit = sizeof *members->items + sizeof *members->buckets;
+    size_t unit = sizeof(void *) + sizeof *members->buckets;
     if (size > SIZE_MAX / unit) return false;
     struct psh_member **items =
-        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof *items + size * sizeof size);
+        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof(void *) + size * sizeof size);
     if (!items) return false;
-    if (members->count) memcpy(items, members->items, members->count * sizeof *items);
+    if (members->count) memcpy(items, members->items, members->count * sizeof(void *));
     psh_env_free(members->env, members->items);
     members->items = items;
     members->buckets = (uint32_t *)(void *)(items + cap);
@@ -9058,7 +9058,7 @@ static void psh_client_post_send(pusher_client *client)
 static void psh_client_post_recv(pusher_client *client)
 {
     struct psh_auth *auth = client->auth;
-    unsigned char bytes[512];
+    unsigned char bytes[512] = {0};
     size_t budget = client->max_poll_bytes;
     while (auth->phase >= PSH_POST_SENDING && budget > 0) {
         size_t room = budget < sizeof bytes ? budget : sizeof bytes;
@@ -9091,7 +9091,7 @@ static void psh_client_post(pusher_client *client)
         else psh_client_post_lost(client, ready);
     }
     psh_client_post_send(client);
-    psh_client_post_recv(client);
+    if (auth->phase >= PSH_POST_SENDING) psh_client_post_recv(client);
     if (auth->phase != PSH_POST_IDLE && client->now >= auth->deadline)
         psh_client_post_failed(client, PUSHER_ERR_TIMEOUT, true, 0,
                                "no answer from the endpoint in time");
