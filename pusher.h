@@ -3186,7 +3186,8 @@ static bool psh_member_grow(struct psh_members *members)
     size_t unit = sizeof(void *) + sizeof *members->buckets;
     if (size > SIZE_MAX / unit) return false;
     struct psh_member **items =
-        (struct psh_member **)psh_env_alloc(members->env, cap * sizeof(void *) + size * sizeof size);
+        (struct psh_member **)psh_env_alloc(members->env,
+                                            cap * sizeof(void *) + size * sizeof size);
     if (!items) return false;
     if (members->count) memcpy(items, members->items, members->count * sizeof(void *));
     psh_env_free(members->env, members->items);
