@@ -202,14 +202,15 @@ static void a_reconnect_allocates_only_what_wslay_takes(void **state)
     fake_end(&f);
 }
 
-/* wslay takes its block from malloc: its size, seen from outside. */
+/* wslay takes its block from malloc: its size, seen from outside; where that cannot be counted
+   (valgrind, for one), what it is counted to be on x86-64 with wslay 1.1.1. */
 static size_t wslay_block(void)
 {
     struct wslay_frame_callbacks callbacks = { NULL, NULL, NULL };
     wslay_frame_context_ptr context = NULL;
     uint64_t before = malloc_bytes;
     assert_int_equal(wslay_frame_context_init(&context, &callbacks, NULL), 0);
-    size_t size = can_count ? (size_t)(malloc_bytes - before) : 4352;
+    size_t size = can_count ? (size_t)(malloc_bytes - before) : 4256;
     wslay_frame_context_free(context);
     return size;
 }
