@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define PREFIX TLS_HOST ":443: connecting: TLS: "
 
 /* The versions that this mbedTLS can speak. */
