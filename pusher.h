@@ -6311,6 +6311,12 @@ static const char *psh_tls_error(void *stream)
     return s->tls->inner.error_fn ? s->tls->inner.error_fn(s->inner) : NULL;
 }
 
+/* For error texts: the inner stream stands, and the handshake is under way. */
+static bool psh_tls_is_shaking(const void *stream)
+{
+    return ((const struct psh_tls_stream *)stream)->phase == PSH_TLS_SHAKING;
+}
+
 static intptr_t psh_tls_fd(void *stream)
 {
     struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
@@ -9389,8 +9395,14 @@ static void psh_client_progress(pusher_client *client)
 
 static void psh_client_timeout(pusher_client *client, const char *what)
 {
-    PUSHER_ASSERT(what);
-    psh_env_add(psh_client_say_where(client), what);
+    PUSHER_ASSERT(what && client->stream);
+    struct psh_text *say = psh_client_say_where(client);
+#if defined(PUSHER_TLS)
+    if (client->phase == PSH_OPENING && client->transport.user_data == &client->tls &&
+        psh_tls_is_shaking(client->stream))
+        psh_env_add(say, "TLS: ");
+#endif
+    psh_env_add(say, what);
     psh_client_fail(client, PUSHER_ERR_TIMEOUT, 0, PSH_URGE_SOON, false);
 }
 
