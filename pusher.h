@@ -40,7 +40,8 @@
  *     most options.max_poll_bytes each way (with an authorization endpoint, as much again). All
  *     other functions only note what you want; the next poll does it. A game calls it once a frame.
  *     A program that sleeps asks pusher_next_poll_ms(), pusher_wants() and pusher_fd(), or simply
- *     calls pusher_sockets_wait() between two polls.
+ *     calls pusher_sockets_wait() between two polls. A client belongs to one thread at a time
+ *     (examples/background.c); several clients know nothing of each other.
  *     Time is an argument: any millisecond clock that does not run backwards will do. If it jumps
  *     forward (a laptop slept), that time did not pass for the client's deadlines; it checks at
  *     once whether the connection is alive. If it jumps back, no time has passed.
@@ -797,8 +798,9 @@ PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 PUSHER_DEF pusher_random pusher_sockets_random(void);
 /* A monotonic clock for pusher_poll(). */
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void);
-/* Sleep until the client has something to do, but at most max_ms. For programs whose loop has
-   nothing better to do; a game does not need it. */
+/* Sleep until the client has something to do, but at most max_ms; pusher_poll() must be given
+   pusher_sockets_now_ms(). For programs whose loop has nothing better to do; a game does not need
+   it. */
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms);
 #endif
 
