@@ -446,7 +446,7 @@ typedef enum pusher_tls_mode {
     PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
-    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only". The same   */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only". As ON else */
 } pusher_tls_mode;
 
 /* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
@@ -749,8 +749,8 @@ PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher
    surrogate pair gives U+FFFD. */
 PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
 
-/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
-   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+/* A number: the nearest double with up to 19 digits and powers of ten up to 27, whole numbers up to
+   2^53 exactly; else at most one unit of the last place away. What is too large is infinite, as
    in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
 PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
 
@@ -2615,7 +2615,8 @@ static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
     return true;
 }
 
-/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double; its last
+   bit is also set if there would be others behind it, so that rounding knows what it must. */
 struct psh_json_binary {
     uint64_t mantissa;
     int exponent;
@@ -2638,9 +2639,27 @@ static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct ps
         product.exponent--;
         low <<= 1;
     }
-    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    product.mantissa |= low > 0;
     PUSHER_ASSERT(product.mantissa >> 63);
     return product;
+}
+
+/* a / b, a bit at a time. */
+static struct psh_json_binary psh_json_over(struct psh_json_binary a, struct psh_json_binary b)
+{
+    bool first = a.mantissa >= b.mantissa, carry;
+    uint64_t rest = first ? a.mantissa - b.mantissa : a.mantissa;
+    struct psh_json_binary quotient = {first, a.exponent - b.exponent};
+    for (; !(quotient.mantissa >> 63); quotient.exponent--) {
+        carry = rest >> 63;
+        rest <<= 1;
+        quotient.mantissa <<= 1;
+        if (!carry && rest < b.mantissa) continue;
+        rest -= b.mantissa;
+        quotient.mantissa |= 1;
+    }
+    quotient.mantissa |= rest > 0;
+    return quotient;
 }
 
 /* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
@@ -2659,39 +2678,29 @@ static double psh_json_round(struct psh_json_binary from)
     return value * (double)(UINT64_C(1) << exponent);
 }
 
-/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
-   its 64 bits, all together by less than a fifth of a double's last place. */
+/* digits * 10^exponent. Powers of ten up to 10^27 are exact in 64 bits, so the result is the
+   nearest double; those up to 10^512 are off by less than a twentieth of a double's last place. */
 static double psh_json_power(uint64_t digits, int exponent)
 {
     PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
-    struct psh_json_binary value = {digits, 0};
-    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
-    if (exponent < 0) {
-        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
-        power.exponent = -67;
-        exponent = -exponent;
-    }
+    struct psh_json_binary value = {digits, 0}, square = {UINT64_C(0xA000000000000000), -60};
+    struct psh_json_binary power = {UINT64_C(1) << 63, -63};
     for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
-    for (; exponent > 0; exponent >>= 1) {
-        if (exponent & 1) value = psh_json_times(value, power);
-        power = psh_json_times(power, power);
+    for (int left = exponent < 0 ? -exponent : exponent; left > 0; left >>= 1) {
+        if (left & 1) power = psh_json_times(power, square);
+        square = psh_json_times(square, square);
     }
+    value = exponent < 0 ? psh_json_over(value, power) : psh_json_times(value, power);
     return psh_json_round(value);
 }
 
 static double psh_json_to_double(const char *at, size_t len)
 {
     struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
-    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
-    double value = (double)decimal.digits;
-    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
-        if (places > 512) places = 512;
-        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
-    } else { /* both are exact, so that one step rounds once */
-        double power = 1;
-        for (; places > 0; places--) power *= 10;
-        value = decimal.exponent < 0 ? value / power : value * power;
-    }
+    int places = decimal.exponent > 512    ? 512
+                 : decimal.exponent < -512 ? -512
+                                           : (int)decimal.exponent;
+    double value = decimal.digits > 0 ? psh_json_power(decimal.digits, places) : 0;
     return decimal.negative ? -value : value;
 }
 
