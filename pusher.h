@@ -7076,6 +7076,7 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
+    uint32_t budget;               /* what the present poll may still send */
     uint64_t gap_from;             /* since when events may have been missed */
     uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
@@ -7763,6 +7764,7 @@ static void psh_client_broken(pusher_client *client, int got)
         psh_client_signal(client, PSH_ENDED);
         return;
     }
+    if (client->ws.close_seen) return; /* psh_client_on_close() says why it has ended */
     if (client->stream && client->transport.error_fn && got != PUSHER_IO_EOF)
         why = client->transport.error_fn(client->stream);
     if (!why) why = got == PUSHER_IO_EOF ? "the server ended the connection" : "the stream failed";
@@ -7927,13 +7929,13 @@ static void psh_client_pump(pusher_client *client)
     if (client->phase == PSH_ONLINE) psh_client_send_triggers(client);
 }
 
-/* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
-static bool psh_client_flush(pusher_client *client, size_t *budget)
+/* Sends what is staged, as much as this poll may. False when the stream takes no more. */
+static bool psh_client_flush(pusher_client *client)
 {
     size_t len;
     const unsigned char *bytes = psh_ws_output(&client->ws, &len);
-    while (len > 0 && *budget > 0) {
-        if (len > *budget && !client->ws.retry) len = *budget;
+    while (len > 0 && client->budget > 0) {
+        if (len > client->budget && !client->ws.retry) len = client->budget;
         int put = client->transport.send_fn(client->stream, bytes, len);
         if (put <= 0) {
             client->want_send = put;
@@ -7946,7 +7948,7 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
         client->want_send = 0;
         client->last_sent = client->now;
         client->stats.bytes_sent += (uint64_t)put;
-        *budget -= (size_t)put > *budget ? *budget : (size_t)put;
+        client->budget -= (size_t)put > client->budget ? client->budget : (uint32_t)put;
         psh_ws_sent(&client->ws, (size_t)put);
         bytes = psh_ws_output(&client->ws, &len);
     }
@@ -7973,15 +7975,14 @@ static void psh_client_no_random(pusher_client *client)
 
 static void psh_client_output(pusher_client *client)
 {
-    size_t budget = client->max_poll_bytes;
     bool again = true;
-    while (again && budget > 0 && psh_client_has_stream(client)) {
+    while (again && client->budget > 0 && psh_client_has_stream(client)) {
         psh_client_pump(client);
         if (client->ws.random_failed && client->phase <= PSH_ONLINE) {
             psh_client_no_random(client);
             return;
         }
-        again = psh_client_flush(client, &budget) && client->phase == PSH_ONLINE &&
+        again = psh_client_flush(client) && client->phase == PSH_ONLINE &&
                 client->work[PSH_WORK_QUEUE].first;
     }
 }
@@ -8607,17 +8608,16 @@ static void psh_client_on_close(pusher_client *client)
 {
     PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
-    size_t budget = client->max_poll_bytes;
     struct psh_text *say = psh_client_say_where(client);
     psh_env_add(say, "the server closed the connection");
     if (code) {
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame goes first, now or in the next polls. */
-    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    /* Our answer to its close frame goes first, now or in the next polls, if the stream is good. */
+    bool good = psh_client_flush(client) || client->want_send >= PUSHER_IO_WANT_WRITE;
     psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    psh_client_owes(client));
+                    good && psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -9573,6 +9573,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     client->polling = client->bind.busy = true;
     client->more = false;
     client->dispatched = 0;
+    client->budget = client->max_poll_bytes;
     psh_client_clock(client, now_ms);
     psh_client_wishes(client);
     if (!client->doomed) psh_client_progress(client);
