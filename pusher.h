@@ -7059,7 +7059,7 @@ struct pusher_client {
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
-    bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
+    bool polling, doomed, more, now_wanted, ping_owed, pong_owed, started, jumped, instant_used;
     bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
                                         the user's channel is to be subscribed */
     unsigned char wish;            /* enum psh_wish */
@@ -7569,7 +7569,7 @@ static void psh_client_drop(pusher_client *client)
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
-    client->pong_owed = client->user_owed = false;
+    client->ping_owed = client->pong_owed = client->user_owed = false;
     client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
@@ -7646,9 +7646,8 @@ static bool psh_client_stage(pusher_client *client, const char *text, size_t len
 static void psh_client_ping(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE);
-    /* Output too full even for a ping is a connection that the pong deadline may well end. */
-    (void)psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1);
-    client->pinged_at = client->now;
+    client->ping_owed = true;
+    client->pinged_at = client->last_sent = client->now; /* no other while it cannot be sent */
     client->pong_by = client->now + client->pong_timeout_ms;
 }
 
@@ -7914,6 +7913,8 @@ static void psh_client_pump(pusher_client *client)
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
+    if (client->ping_owed && psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1))
+        client->ping_owed = false;
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
@@ -7973,6 +7974,13 @@ static void psh_client_no_random(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_RANDOM, 0, PSH_URGE_SOON, false);
 }
 
+/* Is there something that was not staged, for want of room? */
+static bool psh_client_unstaged(const pusher_client *client)
+{
+    return client->work[PSH_WORK_QUEUE].first || client->user_owed || client->ping_owed ||
+           client->pong_owed || client->ws.pong_owed;
+}
+
 static void psh_client_output(pusher_client *client)
 {
     bool again = true;
@@ -7983,7 +7991,7 @@ static void psh_client_output(pusher_client *client)
             return;
         }
         again = psh_client_flush(client) && client->phase == PSH_ONLINE &&
-                client->work[PSH_WORK_QUEUE].first;
+                psh_client_unstaged(client);
     }
 }
 
@@ -8720,18 +8728,17 @@ static void psh_client_bytes(pusher_client *client)
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
     if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
-    if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
 
 static void psh_client_input(pusher_client *client)
 {
     size_t budget = client->max_poll_bytes, room;
     while (budget > 0 && psh_client_has_stream(client) && !psh_client_halted(client)) {
+        if (client->phase > PSH_ONLINE) psh_ws_discard(&client->ws);
         unsigned char *space = psh_ws_space(&client->ws, &room);
         if (room == 0) {
             psh_env_add(psh_client_say_where(client), "no memory for input");
-            if (client->phase <= PSH_ONLINE)
-                psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
+            psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
             return;
         }
         if (room > budget) room = budget;
@@ -9608,8 +9615,8 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->wish || client->now_wanted || client->more) return true;
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
-    bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && psh_client_drained(client));
+    return ask || client->answered ||
+           (psh_client_unstaged(client) && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
