@@ -309,7 +309,8 @@ typedef struct pusher_event {
                                  pusher:cache_miss came before it. No server marks it: an event
                                  published in that very moment looks the same                   */
     uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
-                                 long events may have been missed; else 0                       */
+                                 long events may have been missed, jumps of the clock (a laptop
+                                 slept) included; else 0                                        */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -6982,7 +6983,7 @@ struct psh_link {
 };
 
 /* In entry.flags. */
-enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG = 4 /* since an older loss */ };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
@@ -7060,8 +7061,8 @@ struct pusher_client {
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
     bool polling, doomed, more, now_wanted, ping_owed, pong_owed, started, jumped, instant_used;
-    bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
-                                        the user's channel is to be subscribed */
+    bool answered, user_owed;      /* an answer was given outside a poll; the user's channel is to
+                                      be subscribed */
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -7077,7 +7078,8 @@ struct pusher_client {
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
     uint32_t budget;               /* what the present poll may still send */
-    uint64_t gap_from;             /* since when events may have been missed */
+    uint64_t gap_from, gap_before; /* since when events may have been missed, on channels that went
+                                      with the last connection, and on those that went before */
     uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
 
@@ -7311,7 +7313,7 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
 {
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_more *more = psh_client_more(client, index);
-    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
     if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
@@ -7378,16 +7380,20 @@ static void psh_client_sign_out(pusher_client *client)
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
-    if (client->acked) client->gap_from = client->last_received;
-    client->acked = false;
+    bool older = false;
     psh_client_sign_out(client);
     if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
-        id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
+        struct psh_channel *channel = psh_client_at(client, index);
+        id = channel->link[PSH_BY_ORDER].next;
+        older = older || (channel->entry.flags & PSH_FLAG_LONG);
+        if (channel->entry.flags & PSH_FLAG_WAS_LIVE) channel->entry.flags |= PSH_FLAG_LONG;
         (void)psh_client_sub(client, index, PSH_SUB_LOST);
-        PUSHER_ASSERT(psh_client_at(client, index)->entry.state == PSH_SUB_IDLE);
+        PUSHER_ASSERT(channel->entry.state == PSH_SUB_IDLE);
     }
+    if (!older) client->gap_before = client->gap_from;
+    client->gap_from = client->last_received;
     while (wait->first) (void)psh_client_sub(client, wait->first - 1, PSH_SUB_LOST);
     while (queue->first && psh_client_at(client, queue->first - 1)->entry.state == PSH_SUB_LEAVING)
         (void)psh_client_sub(client, queue->first - 1, PSH_SUB_LOST);
@@ -7655,7 +7661,7 @@ static void psh_client_welcome(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
     if (client->stats.connections++) client->stats.reconnects++;
-    client->connected_at = client->last_received = client->last_sent = client->now;
+    client->connected_at = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
     psh_client_set_state(client, PUSHER_CONNECTED);
 }
@@ -8191,6 +8197,14 @@ static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t i
     return NULL;
 }
 
+/* For how long events may have been missed on a channel that was live before. */
+static uint32_t psh_client_outage(const pusher_client *client, const struct psh_channel *channel)
+{
+    bool before = channel->entry.flags & PSH_FLAG_LONG;
+    uint64_t ms = client->now - (before ? client->gap_before : client->gap_from);
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 /* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
    changed while the connection was lost is told one by one. */
 static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
@@ -8200,8 +8214,7 @@ static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
     if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
     pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
     bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
-    if (again) event.outage_ms = (uint32_t)(client->now - client->gap_from);
-    client->acked = true;
+    if (again) event.outage_ms = psh_client_outage(client, channel);
     channel->entry.flags =
         psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
     struct psh_more *more = psh_client_more(client, index);
@@ -9523,6 +9536,9 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
         client->now_wanted = client->now_wanted || !client->jumped;
     }
     client->offset -= now - then;
+    client->last_received -= now - then; /* so long ago it was all the same */
+    client->gap_from -= now - then;
+    client->gap_before -= now - then;
     client->now = then;
     client->jumped = jump;
 }
