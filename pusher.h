@@ -9557,6 +9557,7 @@ static void psh_client_wishes(pusher_client *client)
             client->failures = 0;
             client->instant_used = false;
         }
+        if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
         psh_client_signal(client, PSH_UP);
     }
     if (client->now_wanted) psh_client_signal(client, PSH_NOW);
