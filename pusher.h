@@ -317,7 +317,8 @@ typedef struct pusher_event {
                                  pusher:cache_miss came before it. No server marks it: an event
                                  published in that very moment looks the same                   */
     uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
-                                 long events may have been missed; else 0                       */
+                                 long events may have been missed, jumps of the clock (a laptop
+                                 slept) included; else 0                                        */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -7015,7 +7016,7 @@ struct psh_link {
 };
 
 /* In entry.flags. */
-enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG = 4 /* since an older loss */ };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
@@ -7092,9 +7093,9 @@ struct pusher_client {
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
-    bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
-    bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
-                                        the user's channel is to be subscribed */
+    bool polling, doomed, more, now_wanted, ping_owed, pong_owed, started, jumped, instant_used;
+    bool answered, user_owed;      /* an answer was given outside a poll; the user's channel is to
+                                      be subscribed */
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -7109,7 +7110,9 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
-    uint64_t gap_from;             /* since when events may have been missed */
+    uint32_t budget;               /* what the present poll may still send */
+    uint64_t gap_from, gap_before; /* since when events may have been missed, on channels that went
+                                      with the last connection, and on those that went before */
     uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
 
@@ -7343,7 +7346,7 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
 {
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_more *more = psh_client_more(client, index);
-    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
     if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
@@ -7410,16 +7413,20 @@ static void psh_client_sign_out(pusher_client *client)
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
-    if (client->acked) client->gap_from = client->last_received;
-    client->acked = false;
+    bool older = false;
     psh_client_sign_out(client);
     if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
-        id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
+        struct psh_channel *channel = psh_client_at(client, index);
+        id = channel->link[PSH_BY_ORDER].next;
+        older = older || (channel->entry.flags & PSH_FLAG_LONG);
+        if (channel->entry.flags & PSH_FLAG_WAS_LIVE) channel->entry.flags |= PSH_FLAG_LONG;
         (void)psh_client_sub(client, index, PSH_SUB_LOST);
-        PUSHER_ASSERT(psh_client_at(client, index)->entry.state == PSH_SUB_IDLE);
+        PUSHER_ASSERT(channel->entry.state == PSH_SUB_IDLE);
     }
+    if (!older) client->gap_before = client->gap_from;
+    client->gap_from = client->last_received;
     while (wait->first) (void)psh_client_sub(client, wait->first - 1, PSH_SUB_LOST);
     while (queue->first && psh_client_at(client, queue->first - 1)->entry.state == PSH_SUB_LEAVING)
         (void)psh_client_sub(client, queue->first - 1, PSH_SUB_LOST);
@@ -7601,7 +7608,7 @@ static void psh_client_drop(pusher_client *client)
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
-    client->pong_owed = client->user_owed = false;
+    client->ping_owed = client->pong_owed = client->user_owed = false;
     client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
@@ -7678,9 +7685,8 @@ static bool psh_client_stage(pusher_client *client, const char *text, size_t len
 static void psh_client_ping(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE);
-    /* Output too full even for a ping is a connection that the pong deadline may well end. */
-    (void)psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1);
-    client->pinged_at = client->now;
+    client->ping_owed = true;
+    client->pinged_at = client->last_sent = client->now; /* no other while it cannot be sent */
     client->pong_by = client->now + client->pong_timeout_ms;
 }
 
@@ -7688,7 +7694,7 @@ static void psh_client_welcome(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
     if (client->stats.connections++) client->stats.reconnects++;
-    client->connected_at = client->last_received = client->last_sent = client->now;
+    client->connected_at = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
     psh_client_set_state(client, PUSHER_CONNECTED);
 }
@@ -7796,6 +7802,7 @@ static void psh_client_broken(pusher_client *client, int got)
         psh_client_signal(client, PSH_ENDED);
         return;
     }
+    if (client->ws.close_seen) return; /* psh_client_on_close() says why it has ended */
     if (client->stream && client->transport.error_fn && got != PUSHER_IO_EOF)
         why = client->transport.error_fn(client->stream);
     if (!why) why = got == PUSHER_IO_EOF ? "the server ended the connection" : "the stream failed";
@@ -7945,6 +7952,8 @@ static void psh_client_pump(pusher_client *client)
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
+    if (client->ping_owed && psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1))
+        client->ping_owed = false;
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
@@ -7960,13 +7969,13 @@ static void psh_client_pump(pusher_client *client)
     if (client->phase == PSH_ONLINE) psh_client_send_triggers(client);
 }
 
-/* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
-static bool psh_client_flush(pusher_client *client, size_t *budget)
+/* Sends what is staged, as much as this poll may. False when the stream takes no more. */
+static bool psh_client_flush(pusher_client *client)
 {
     size_t len;
     const unsigned char *bytes = psh_ws_output(&client->ws, &len);
-    while (len > 0 && *budget > 0) {
-        if (len > *budget && !client->ws.retry) len = *budget;
+    while (len > 0 && client->budget > 0) {
+        if (len > client->budget && !client->ws.retry) len = client->budget;
         int put = client->transport.send_fn(client->stream, bytes, len);
         if (put <= 0) {
             client->want_send = put;
@@ -7979,7 +7988,7 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
         client->want_send = 0;
         client->last_sent = client->now;
         client->stats.bytes_sent += (uint64_t)put;
-        *budget -= (size_t)put > *budget ? *budget : (size_t)put;
+        client->budget -= (size_t)put > client->budget ? client->budget : (uint32_t)put;
         psh_ws_sent(&client->ws, (size_t)put);
         bytes = psh_ws_output(&client->ws, &len);
     }
@@ -8004,18 +8013,24 @@ static void psh_client_no_random(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_RANDOM, 0, PSH_URGE_SOON, false);
 }
 
+/* Is there something that was not staged, for want of room? */
+static bool psh_client_unstaged(const pusher_client *client)
+{
+    return client->work[PSH_WORK_QUEUE].first || client->user_owed || client->ping_owed ||
+           client->pong_owed || client->ws.pong_owed;
+}
+
 static void psh_client_output(pusher_client *client)
 {
-    size_t budget = client->max_poll_bytes;
     bool again = true;
-    while (again && budget > 0 && psh_client_has_stream(client)) {
+    while (again && client->budget > 0 && psh_client_has_stream(client)) {
         psh_client_pump(client);
         if (client->ws.random_failed && client->phase <= PSH_ONLINE) {
             psh_client_no_random(client);
             return;
         }
-        again = psh_client_flush(client, &budget) && client->phase == PSH_ONLINE &&
-                client->work[PSH_WORK_QUEUE].first;
+        again = psh_client_flush(client) && client->phase == PSH_ONLINE &&
+                psh_client_unstaged(client);
     }
 }
 
@@ -8215,6 +8230,14 @@ static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t i
     return NULL;
 }
 
+/* For how long events may have been missed on a channel that was live before. */
+static uint32_t psh_client_outage(const pusher_client *client, const struct psh_channel *channel)
+{
+    bool before = channel->entry.flags & PSH_FLAG_LONG;
+    uint64_t ms = client->now - (before ? client->gap_before : client->gap_from);
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 /* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
    changed while the connection was lost is told one by one. */
 static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
@@ -8224,8 +8247,7 @@ static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
     if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
     pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
     bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
-    if (again) event.outage_ms = (uint32_t)(client->now - client->gap_from);
-    client->acked = true;
+    if (again) event.outage_ms = psh_client_outage(client, channel);
     channel->entry.flags =
         psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
     struct psh_more *more = psh_client_more(client, index);
@@ -8640,17 +8662,16 @@ static void psh_client_on_close(pusher_client *client)
 {
     PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
-    size_t budget = client->max_poll_bytes;
     struct psh_text *say = psh_client_say_where(client);
     psh_env_add(say, "the server closed the connection");
     if (code) {
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame goes first, now or in the next polls. */
-    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    /* Our answer to its close frame goes first, now or in the next polls, if the stream is good. */
+    bool good = psh_client_flush(client) || client->want_send >= PUSHER_IO_WANT_WRITE;
     psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    psh_client_owes(client));
+                    good && psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8753,18 +8774,17 @@ static void psh_client_bytes(pusher_client *client)
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
     if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
-    if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
 
 static void psh_client_input(pusher_client *client)
 {
     size_t budget = client->max_poll_bytes, room;
     while (budget > 0 && psh_client_has_stream(client) && !psh_client_halted(client)) {
+        if (client->phase > PSH_ONLINE) psh_ws_discard(&client->ws);
         unsigned char *space = psh_ws_space(&client->ws, &room);
         if (room == 0) {
             psh_env_add(psh_client_say_where(client), "no memory for input");
-            if (client->phase <= PSH_ONLINE)
-                psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
+            psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
             return;
         }
         if (room > budget) room = budget;
@@ -9555,6 +9575,9 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
         client->now_wanted = client->now_wanted || !client->jumped;
     }
     client->offset -= now - then;
+    client->last_received -= now - then; /* so long ago it was all the same */
+    client->gap_from -= now - then;
+    client->gap_before -= now - then;
     client->now = then;
     client->jumped = jump;
 }
@@ -9573,6 +9596,7 @@ static void psh_client_wishes(pusher_client *client)
             client->failures = 0;
             client->instant_used = false;
         }
+        if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
         psh_client_signal(client, PSH_UP);
     }
     if (client->now_wanted) psh_client_signal(client, PSH_NOW);
@@ -9612,6 +9636,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     client->polling = client->bind.busy = true;
     client->more = false;
     client->dispatched = 0;
+    client->budget = client->max_poll_bytes;
     psh_client_clock(client, now_ms);
     psh_client_wishes(client);
     if (!client->doomed) psh_client_progress(client);
@@ -9646,8 +9671,8 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->wish || client->now_wanted || client->more) return true;
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
-    bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && psh_client_drained(client));
+    return ask || client->answered ||
+           (psh_client_unstaged(client) && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
