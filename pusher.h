@@ -129,7 +129,7 @@
  *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
  *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
  *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
- *     is refused.
+ *     is refused, as is every server with MBEDTLS_SSL_VERIFY_NONE.
  *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
  *     "not valid before ..., by this machine's clock": set the clock first. Built without
  *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
@@ -6177,6 +6177,17 @@ static int psh_tls_begin(struct psh_tls_stream *s)
     return 0;
 }
 
+/* With a configuration that asks for no certificate some versions of mbedTLS call the result clean:
+   there was nothing that could have failed. */
+static bool psh_tls_asks(const mbedtls_ssl_config *config)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return config->MBEDTLS_PRIVATE(authmode) != MBEDTLS_SSL_VERIFY_NONE;
+#else
+    return config->authmode != MBEDTLS_SSL_VERIFY_NONE;
+#endif
+}
+
 /* The handshake is through. Nothing is taken for verified that was not seen to be. */
 static int psh_tls_finish(struct psh_tls_stream *s)
 {
@@ -6184,7 +6195,8 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     bool own = tls->config == &tls->own;
     uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
     PUSHER_ASSERT(s->phase == PSH_TLS_SHAKING);
-    if (!tls->accept_any && (flags != 0 || (own && !s->checked && !s->resuming))) {
+    bool seen = own ? s->checked || s->resuming : psh_tls_asks(tls->config);
+    if (!tls->accept_any && (flags != 0 || !seen)) {
         psh_env_add(psh_tls_say(s), "the certificate was not verified");
         s->phase = PSH_TLS_DEAD;
         s->verdict = PUSHER_IO_ERROR_TLS;
