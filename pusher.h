@@ -6125,7 +6125,7 @@ static int psh_tls_result(struct psh_tls_stream *s, int code)
         return s->inner_said == PUSHER_IO_WANT_READ ? PUSHER_IO_WANT_READ : PUSHER_IO_WANT_WRITE;
     case MBEDTLS_ERR_SSL_CRYPTO_IN_PROGRESS:
     case MBEDTLS_ERR_SSL_ASYNC_IN_PROGRESS: return PUSHER_IO_WANT_WRITE;
-    default: return psh_tls_die(s, code);
+    default: return psh_tls_die(s, code > 0 ? -1 : code); /* a callback of the user's said so */
     }
 }
 
@@ -6134,6 +6134,7 @@ static void psh_tls_call(struct psh_tls_stream *s)
 {
     s->intake = PSH_TLS_INTAKE;
     s->inner_said = 0;
+    s->tls->random_failed = false;
 }
 
 static bool psh_tls_is_ticket(int code)
@@ -6164,7 +6165,6 @@ static int psh_tls_begin(struct psh_tls_stream *s)
     struct psh_tls *tls = s->tls;
     struct psh_tls_session *session = psh_tls_find_session(tls, s->host);
     bool own = tls->config == &tls->own;
-    tls->random_failed = false;
     int code = mbedtls_ssl_setup(&s->ssl, tls->config);
     if (code == 0)
         code = mbedtls_ssl_set_hostname(&s->ssl, own && s->address_len ? NULL : s->host);
@@ -6236,6 +6236,7 @@ static int psh_tls_ready(void *stream)
     struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
     if (s->phase == PSH_TLS_OPEN) return 1;
     if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    psh_tls_call(s);
     if (s->phase == PSH_TLS_CONNECTING) {
         int ready = s->tls->inner.ready_fn(s->inner);
         if (ready <= 0) return ready;
@@ -6243,7 +6244,6 @@ static int psh_tls_ready(void *stream)
         int code = psh_tls_begin(s);
         if (code != 0) return psh_tls_die(s, code);
     }
-    psh_tls_call(s);
     int code = mbedtls_ssl_handshake_step(&s->ssl);
     if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
     if (psh_tls_is_ticket(code)) psh_tls_save(s);
@@ -6261,6 +6261,7 @@ static int psh_tls_recv(void *stream, void *buf, size_t len)
         int got = mbedtls_ssl_read(&s->ssl, (unsigned char *)buf, len);
         if (got > 0) return got;
         if (got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) return PUSHER_IO_EOF;
+        if (got == 0 && s->inner_said > 0) continue; /* records without data, and no end */
         if (!psh_tls_is_ticket(got)) return psh_tls_result(s, got);
         psh_tls_save(s);
     }

@@ -475,6 +475,38 @@ static void a_flood_of_nothing(void **state)
     }
 }
 
+/* Records without anything in them are legal, and no end. */
+static void empty_records_are_no_end(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int count = 1; count <= 3; count++) {
+            line l;
+            unsigned char buf[100];
+            line_start(&l, minor);
+            line_open(&l, TLS_HOST);
+            assert_int_equal(line_shake(&l), 1);
+            for (int i = 0; i < count; i++)
+                assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, (const unsigned char *)"hello", 5), 5);
+            int got = PUSHER_IO_WANT_WRITE;
+            for (int i = 0; i < 10 && got == PUSHER_IO_WANT_WRITE; i++)
+                got = l.transport.recv_fn(l.stream, buf, sizeof buf);
+            assert_int_equal(got, 5);
+            assert_memory_equal(buf, "hello", 5);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            l.w.ended = true;
+            for (got = PUSHER_IO_WANT_WRITE; got == PUSHER_IO_WANT_WRITE;)
+                got = l.transport.recv_fn(l.stream, buf, sizeof buf);
+            assert_int_equal(got, PUSHER_IO_ERROR_TLS);
+            assert_string_equal(l.transport.error_fn(l.stream),
+                                "TLS: the connection was cut off: it ended without close_notify");
+            line_end(&l);
+        }
+    }
+}
+
 #if TLS_HAS_13
 /* Many tickets at once: the last one is kept, and no call takes them all. */
 static void tickets_without_number(void **state)
@@ -765,6 +797,34 @@ static void a_session_that_cannot_be_kept(void **state)
     line_end(&l);
 }
 
+/* What fails in one stream is not the reason why another one ends. */
+static void randomness_fails_for_one_stream_only(void **state)
+{
+    (void)state;
+    line l;
+    unsigned char buf[100];
+    line_start(&l, 3);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    l.w.is_open = false; /* another stream, on the same wire */
+    void *other = l.transport.open_fn(TLS_HOST, 443, l.transport.user_data);
+    l.w.random_dies = true;
+    int ready = PUSHER_IO_WANT_WRITE;
+    for (int i = 0; i < 10 && ready == PUSHER_IO_WANT_WRITE; i++)
+        ready = l.transport.ready_fn(other);
+    assert_int_equal(ready, PUSHER_IO_ERROR_TLS);
+    assert_string_equal(l.transport.error_fn(other), "TLS: the random source failed");
+    l.transport.close_fn(other);
+    l.w.is_open = true;
+    l.w.random_dies = false;
+    assert_int_equal(mbedtls_ssl_write(&l.w.ssl, (const unsigned char *)"hello", 5), 5);
+    l.w.to_client.at[l.w.to_client.len - 1] ^= 1;
+    assert_int_equal(l.transport.recv_fn(l.stream, buf, sizeof buf), PUSHER_IO_ERROR_TLS);
+    assert_string_equal(l.transport.error_fn(l.stream),
+                        "TLS: a record was damaged on its way");
+    line_end(&l);
+}
+
 static void alerts_have_names(void **state)
 {
     (void)state;
@@ -845,6 +905,7 @@ int main(void)
 #endif
         cmocka_unit_test(a_write_that_wants_to_read),
         cmocka_unit_test(a_flood_of_nothing),
+        cmocka_unit_test(empty_records_are_no_end),
 #if TLS_HAS_13
         cmocka_unit_test(tickets_without_number),
 #endif
@@ -857,6 +918,7 @@ int main(void)
         cmocka_unit_test(flags_have_words),
         cmocka_unit_test(the_inner_stream_fails_in_a_send),
         cmocka_unit_test(a_session_that_cannot_be_kept),
+        cmocka_unit_test(randomness_fails_for_one_stream_only),
         cmocka_unit_test(alerts_have_names),
         cmocka_unit_test(it_cannot_be_made),
         cmocka_unit_test(no_memory_for_a_copy_of_pem),
