@@ -6109,7 +6109,6 @@ static int psh_tls_die(struct psh_tls_stream *s, int code)
     } else if (!s->words[0]) {
         psh_tls_say_flags(s, NULL, 0, flags);
     }
-    if (s->phase == PSH_TLS_SHAKING) psh_tls_forget(tls, s->host);
     s->phase = PSH_TLS_DEAD;
     s->verdict = inner && s->inner_said < 0 ? s->inner_said : PUSHER_IO_ERROR_TLS;
     return s->verdict;
@@ -6159,7 +6158,8 @@ static bool psh_tls_is_shaken(struct psh_tls_stream *s)
 }
 
 /* The inner stream stands: now mbedTLS takes its buffers. 0, or its error. The name is set in any
-   case. An address is not sent as a name (RFC 6066): the callback compares it. */
+   case. An address is not sent as a name (RFC 6066): the callback compares it. A saved session is
+   offered once: should the handshake come to nothing, it may have been the reason. */
 static int psh_tls_begin(struct psh_tls_stream *s)
 {
     struct psh_tls *tls = s->tls;
@@ -6172,6 +6172,7 @@ static int psh_tls_begin(struct psh_tls_stream *s)
     if (own) mbedtls_ssl_set_verify(&s->ssl, psh_tls_verify, s);
     mbedtls_ssl_set_bio(&s->ssl, s, psh_tls_push, psh_tls_pull, NULL);
     s->resuming = session && mbedtls_ssl_set_session(&s->ssl, &session->session) == 0;
+    psh_tls_forget(tls, s->host);
     if (tls->accept_any) psh_env_log(tls->env, "TLS: ANY certificate is accepted: anybody can be "
                                                "the server (insecure_accept_any_certificate)");
     return 0;

@@ -578,6 +578,33 @@ static void sessions_of_several_hosts(void **state)
     line_end(&l);
 }
 
+/* A server that falls silent when it is offered an old session would do so again: after an attempt
+   that was given up, as after one that failed, the handshake is a whole one. */
+static void a_session_is_offered_once(void **state)
+{
+    (void)state;
+    line l;
+    line_start(&l, 3);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    line_close(&l);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        line_open(&l, TLS_HOST);
+        for (int i = 0; i < 20; i++) /* nobody answers */
+            assert_true(l.transport.ready_fn(l.stream) < 0);
+        assert_int_equal(((struct psh_tls_stream *)l.stream)->resuming, attempt == 0);
+        line_close(&l);
+    }
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    assert_false(((struct psh_tls_stream *)l.stream)->resuming);
+    line_close(&l);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    assert_true(((struct psh_tls_stream *)l.stream)->resuming);
+    line_end(&l);
+}
+
 static void no_stream(void **state)
 {
     (void)state;
@@ -910,6 +937,7 @@ int main(void)
         cmocka_unit_test(tickets_without_number),
 #endif
         cmocka_unit_test(sessions_of_several_hosts),
+        cmocka_unit_test(a_session_is_offered_once),
         cmocka_unit_test(no_stream),
         cmocka_unit_test(the_inner_stream_is_asked),
         cmocka_unit_test(dead_streams_stay_dead),
