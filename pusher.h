@@ -149,7 +149,8 @@
  * MEMORY
  *     Taken at create, at subscribe and bind, and when a message is larger than any before; an
  *     event in the steady state allocates nothing. All of it comes from options.allocator, but for
- *     one block of about 4 KiB a connection that wslay takes from malloc. Every limit is an option.
+ *     one block of about 4 KiB a connection that wslay takes from malloc, and with PUSHER_SOCKETS
+ *     half a KiB for the socket and its look-up. Every limit is an option.
  *
  * SWITCHES, to be defined before the implementation
  *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness
@@ -435,7 +436,8 @@ typedef enum pusher_tls_mode {
     PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
-    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only". The same   */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only"; port 80
+                               becomes 443 then                                                 */
 } pusher_tls_mode;
 
 /* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
