@@ -6207,7 +6207,9 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     }
     s->phase = PSH_TLS_OPEN;
     s->words[0] = '\0';
-    if (strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
+    /* Where the offer was declined mbedTLS holds the new keys, but perhaps the old ticket. */
+    bool declined = s->resuming && s->checked;
+    if (!declined && strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
     return 1;
 }
 

@@ -605,6 +605,32 @@ static void a_session_is_offered_once(void **state)
     line_end(&l);
 }
 
+/* Of a server that is many machines one gives tickets, and one knows nothing of them: what the first
+   has given does not end up beside the keys of the second. */
+static void a_ticket_of_another_machine(void **state)
+{
+    (void)state;
+    line l;
+    mbedtls_ssl_ticket_context tickets;
+    line_start(&l, 3);
+    mbedtls_ssl_ticket_init(&tickets);
+    assert_int_equal(mbedtls_ssl_ticket_setup(&tickets, tls_random, &l.w.random_state,
+                                              MBEDTLS_CIPHER_AES_256_GCM, 86400), 0);
+    mbedtls_ssl_conf_session_cache(&l.w.config, NULL, NULL, NULL);
+    for (int i = 0; i < 6; i++) {
+        const bool gives = i % 2 == 0;
+        mbedtls_ssl_conf_session_tickets_cb(&l.w.config, gives ? mbedtls_ssl_ticket_write : NULL,
+                                            gives ? mbedtls_ssl_ticket_parse : NULL, &tickets);
+        line_open(&l, TLS_HOST);
+        int ready = line_shake(&l);
+        if (ready != 1)
+            fail_msg("connection %d: %s", i, l.transport.error_fn(l.stream));
+        line_close(&l);
+    }
+    line_end(&l);
+    mbedtls_ssl_ticket_free(&tickets);
+}
+
 static void no_stream(void **state)
 {
     (void)state;
@@ -938,6 +964,7 @@ int main(void)
 #endif
         cmocka_unit_test(sessions_of_several_hosts),
         cmocka_unit_test(a_session_is_offered_once),
+        cmocka_unit_test(a_ticket_of_another_machine),
         cmocka_unit_test(no_stream),
         cmocka_unit_test(the_inner_stream_is_asked),
         cmocka_unit_test(dead_streams_stay_dead),
