@@ -134,7 +134,7 @@
  *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
  *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
  *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
- *     is refused.
+ *     is refused, as is every server with MBEDTLS_SSL_VERIFY_NONE.
  *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
  *     "not valid before ..., by this machine's clock": set the clock first. Built without
  *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
@@ -447,7 +447,8 @@ typedef enum pusher_tls_mode {
     PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
-    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only". As ON else */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only": port 80 then
+                                becomes 443. PUSHER_ERR_UNSUPPORTED as above                    */
 } pusher_tls_mode;
 
 /* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
@@ -6137,7 +6138,6 @@ static int psh_tls_die(struct psh_tls_stream *s, int code)
     } else if (!s->words[0]) {
         psh_tls_say_flags(s, NULL, 0, flags);
     }
-    if (s->phase == PSH_TLS_SHAKING) psh_tls_forget(tls, s->host);
     s->phase = PSH_TLS_DEAD;
     s->verdict = inner && s->inner_said < 0 ? s->inner_said : PUSHER_IO_ERROR_TLS;
     return s->verdict;
@@ -6153,7 +6153,7 @@ static int psh_tls_result(struct psh_tls_stream *s, int code)
         return s->inner_said == PUSHER_IO_WANT_READ ? PUSHER_IO_WANT_READ : PUSHER_IO_WANT_WRITE;
     case MBEDTLS_ERR_SSL_CRYPTO_IN_PROGRESS:
     case MBEDTLS_ERR_SSL_ASYNC_IN_PROGRESS: return PUSHER_IO_WANT_WRITE;
-    default: return psh_tls_die(s, code);
+    default: return psh_tls_die(s, code > 0 ? -1 : code); /* a callback of the user's said so */
     }
 }
 
@@ -6162,6 +6162,7 @@ static void psh_tls_call(struct psh_tls_stream *s)
 {
     s->intake = PSH_TLS_INTAKE;
     s->inner_said = 0;
+    s->tls->random_failed = false;
 }
 
 static bool psh_tls_is_ticket(int code)
@@ -6186,13 +6187,13 @@ static bool psh_tls_is_shaken(struct psh_tls_stream *s)
 }
 
 /* The inner stream stands: now mbedTLS takes its buffers. 0, or its error. The name is set in any
-   case. An address is not sent as a name (RFC 6066): the callback compares it. */
+   case. An address is not sent as a name (RFC 6066): the callback compares it. A saved session is
+   offered once: should the handshake come to nothing, it may have been the reason. */
 static int psh_tls_begin(struct psh_tls_stream *s)
 {
     struct psh_tls *tls = s->tls;
     struct psh_tls_session *session = psh_tls_find_session(tls, s->host);
     bool own = tls->config == &tls->own;
-    tls->random_failed = false;
     int code = mbedtls_ssl_setup(&s->ssl, tls->config);
     if (code == 0)
         code = mbedtls_ssl_set_hostname(&s->ssl, own && s->address_len ? NULL : s->host);
@@ -6200,9 +6201,21 @@ static int psh_tls_begin(struct psh_tls_stream *s)
     if (own) mbedtls_ssl_set_verify(&s->ssl, psh_tls_verify, s);
     mbedtls_ssl_set_bio(&s->ssl, s, psh_tls_push, psh_tls_pull, NULL);
     s->resuming = session && mbedtls_ssl_set_session(&s->ssl, &session->session) == 0;
+    psh_tls_forget(tls, s->host);
     if (tls->accept_any) psh_env_log(tls->env, "TLS: ANY certificate is accepted: anybody can be "
                                                "the server (insecure_accept_any_certificate)");
     return 0;
+}
+
+/* With a configuration that asks for no certificate some versions of mbedTLS call the result clean:
+   there was nothing that could have failed. */
+static bool psh_tls_asks(const mbedtls_ssl_config *config)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return config->MBEDTLS_PRIVATE(authmode) != MBEDTLS_SSL_VERIFY_NONE;
+#else
+    return config->authmode != MBEDTLS_SSL_VERIFY_NONE;
+#endif
 }
 
 /* The handshake is through. Nothing is taken for verified that was not seen to be. */
@@ -6212,7 +6225,8 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     bool own = tls->config == &tls->own;
     uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
     PUSHER_ASSERT(s->phase == PSH_TLS_SHAKING);
-    if (!tls->accept_any && (flags != 0 || (own && !s->checked && !s->resuming))) {
+    bool seen = own ? s->checked || s->resuming : psh_tls_asks(tls->config);
+    if (!tls->accept_any && (flags != 0 || !seen)) {
         psh_env_add(psh_tls_say(s), "the certificate was not verified");
         s->phase = PSH_TLS_DEAD;
         s->verdict = PUSHER_IO_ERROR_TLS;
@@ -6220,7 +6234,9 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     }
     s->phase = PSH_TLS_OPEN;
     s->words[0] = '\0';
-    if (strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
+    /* Where the offer was declined mbedTLS holds the new keys, but perhaps the old ticket. */
+    bool declined = s->resuming && s->checked;
+    if (!declined && strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
     return 1;
 }
 
@@ -6252,6 +6268,7 @@ static int psh_tls_ready(void *stream)
     struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
     if (s->phase == PSH_TLS_OPEN) return 1;
     if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    psh_tls_call(s);
     if (s->phase == PSH_TLS_CONNECTING) {
         int ready = s->tls->inner.ready_fn(s->inner);
         if (ready <= 0) return ready;
@@ -6259,7 +6276,6 @@ static int psh_tls_ready(void *stream)
         int code = psh_tls_begin(s);
         if (code != 0) return psh_tls_die(s, code);
     }
-    psh_tls_call(s);
     int code = mbedtls_ssl_handshake_step(&s->ssl);
     if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
     if (psh_tls_is_ticket(code)) psh_tls_save(s);
@@ -6277,6 +6293,7 @@ static int psh_tls_recv(void *stream, void *buf, size_t len)
         int got = mbedtls_ssl_read(&s->ssl, (unsigned char *)buf, len);
         if (got > 0) return got;
         if (got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) return PUSHER_IO_EOF;
+        if (got == 0 && s->inner_said > 0) continue; /* records without data, and no end */
         if (!psh_tls_is_ticket(got)) return psh_tls_result(s, got);
         psh_tls_save(s);
     }
