@@ -8720,13 +8720,13 @@ static void psh_client_bytes(pusher_client *client)
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
     if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
-    if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
 
 static void psh_client_input(pusher_client *client)
 {
     size_t budget = client->max_poll_bytes, room;
     while (budget > 0 && psh_client_has_stream(client) && !psh_client_halted(client)) {
+        if (client->phase > PSH_ONLINE) psh_ws_discard(&client->ws);
         unsigned char *space = psh_ws_space(&client->ws, &room);
         if (room == 0) {
             psh_env_add(psh_client_say_where(client), "no memory for input");
