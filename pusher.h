@@ -4404,8 +4404,10 @@ static enum psh_ws_result psh_ws_upgrade_header(struct psh_ws *ws)
 {
     PUSHER_ASSERT(ws->head.value);
     const char *name = ws->head.line, *value = ws->head.value;
-    if (psh_http_same(name, "upgrade")) ws->upgrade_seen = psh_http_lists(value, "websocket");
-    if (psh_http_same(name, "connection")) ws->connection_seen = psh_http_lists(value, "upgrade");
+    if (psh_http_same(name, "upgrade") && psh_http_lists(value, "websocket"))
+        ws->upgrade_seen = true;
+    if (psh_http_same(name, "connection") && psh_http_lists(value, "upgrade"))
+        ws->connection_seen = true; /* a list may come in several lines */
     if (psh_http_same(name, "sec-websocket-accept"))
         ws->accept_seen = strcmp(value, ws->accept) == 0;
     if (psh_http_same(name, "sec-websocket-extensions") && *value)
