@@ -4950,9 +4950,11 @@ static struct psh_value psh_proto_part(const struct psh_value *value, uint32_t *
 static const char *psh_proto_channel_in(const char *message, const char *socket_id, size_t *len)
 {
     PUSHER_ASSERT(socket_id[0]);
+    const size_t id_len = strlen(socket_id);
     const char *at = strstr(message, socket_id);
-    if (!at || at[strlen(socket_id)] != ':') return NULL;
-    at += strlen(socket_id) + 1;
+    while (at && at[id_len] != ':') at = strstr(at + id_len, socket_id);
+    if (!at) return NULL;
+    at += id_len + 1;
     for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
         if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
         ++*len;
@@ -8032,15 +8034,17 @@ static uint32_t psh_client_only_suspect(const pusher_client *client)
     return found;
 }
 
-/* Which subscription an error is about, if it is one that waits for its answer. */
+/* Which subscription an error is about, if it is one that waits for its answer. Its message is
+   looked for the name where it stands: with a long one it would be cut. */
 static uint32_t psh_client_accused(const pusher_client *client, uint32_t code,
-                                   const char *message, const struct psh_envelope *envelope)
+                                   const struct psh_envelope *envelope)
 {
     size_t len = 0;
     uint32_t index = PSH_NONE;
     const char *name = envelope->channel.string ? envelope->channel.at : NULL;
     if (name) len = envelope->channel.len;
-    else name = psh_proto_channel_in(message, client->socket_id, &len);
+    else if (envelope->data.raw_len)
+        name = psh_proto_channel_in(envelope->data.at, client->socket_id, &len);
     if (name) index = psh_client_find(client, name, len);
     else if (code == 4009) index = psh_client_only_suspect(client); /* Reverb names none */
     if (index == PSH_NONE) return PSH_NONE;
@@ -8057,7 +8061,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
         psh_client_fail(client, PUSHER_ERR_SERVER, error.code, psh_client_urge(error.code), true);
         return;
     }
-    uint32_t index = psh_client_accused(client, error.code, error.message, envelope);
+    uint32_t index = psh_client_accused(client, error.code, envelope);
     if (index != PSH_NONE) {
         psh_client_refused(client, index, &error, envelope);
         return;
