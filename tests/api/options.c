@@ -177,6 +177,27 @@ static void the_longest_strings(void **state)
     }
 }
 
+/* Neither a request's first line nor a header may have them as they are; char may be unsigned. */
+static void letters_beyond_ascii_are_refused(void **state)
+{
+    (void)state;
+    for (int which = 0; which < 5; which++) {
+        fake f;
+        pusher_error error;
+        fake_init(&f);
+        pusher_options options = fake_options(&f);
+        if (which == 0) options.key = "cl\xC3\xA9";
+        if (which == 1) options.host = "h\xC3\xB4te.example";
+        if (which == 2) options.path = "/chemin-d'acc\xC3\xA8s";
+        if (which == 3) options.origin = "http://h\xC3\xB4te.example";
+        if (which == 4) options.host = NULL;
+        if (which == 4) options.cluster = "\xC3\xAElot";
+        assert_null(pusher_create(&options, &error));
+        assert_int_equal(error.code, PUSHER_ERR_ARGUMENT);
+        fake_end(&f);
+    }
+}
+
 static void request_goes_to(const char *cluster, const char *host, uint32_t port,
                             const char *want_host, uint16_t want_port)
 {
@@ -339,6 +360,7 @@ int main(void)
         cmocka_unit_test(no_options),
         cmocka_unit_test(no_memory_and_no_randomness),
         cmocka_unit_test(the_longest_strings),
+        cmocka_unit_test(letters_beyond_ascii_are_refused),
         cmocka_unit_test(host_port_and_cluster),
         cmocka_unit_test(strings_are_copied),
         cmocka_unit_test(every_string_of_a_name_function),
