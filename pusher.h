@@ -1029,7 +1029,9 @@ static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t
     psh_env_add_bytes(text, bytes, len);
     for (size_t i = from; i < text->len; i++) {
         unsigned char byte = (unsigned char)text->at[i];
-        if (byte < 0x20 || byte == 0x7F) text->at[i] = '?';
+        bool above = i > from && (unsigned char)text->at[i - 1] == 0xC2 && (byte & 0xE0) == 0x80;
+        if (above) text->at[i - 1] = '?'; /* U+0080 to U+009F */
+        if (above || byte < 0x20 || byte == 0x7F) text->at[i] = '?';
     }
 }
 
