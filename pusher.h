@@ -4144,7 +4144,6 @@ struct psh_ws {
     uint64_t left;             /* of the current frame's payload */
     struct psh_codec_utf8_state utf8;
     unsigned char message;     /* opcode of the message under way, or 0 */
-    unsigned char opcode;      /* of the current frame */
     bool final, dead, random_failed;
     bool close_sent, close_seen;
     unsigned char control_len, pong_len;
@@ -4232,7 +4231,7 @@ static bool psh_ws_open(struct psh_ws *ws)
     struct wslay_frame_callbacks callbacks = {psh_ws_on_send, psh_ws_on_recv, psh_ws_on_mask};
     psh_ws_close(ws);
     ws->left = 0;
-    ws->message = ws->opcode = ws->control_len = ws->pong_len = 0;
+    ws->message = ws->control_len = ws->pong_len = 0;
     ws->dead = ws->random_failed = ws->close_sent = ws->close_seen = ws->pong_owed = false;
     ws->upgrade_seen = ws->connection_seen = ws->accept_seen = false;
     ws->close_code = ws->fail_code = 0;
@@ -6754,7 +6753,6 @@ static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
 {
     psh_env_release(env, &auth->reply.body);
     psh_http_reply_init(&auth->reply, auth->max_answer);
-    auth->reply.body.secret = true;
     auth->out_at = auth->retry = 0;
 }
 
@@ -8622,10 +8620,11 @@ static void psh_client_on_close(pusher_client *client)
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame goes first, now or in the next polls. */
-    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
-    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    psh_client_owes(client));
+    psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code), true);
+    /* Our answer to its close frame goes out now or in the next polls, if the stream takes it. */
+    if (psh_client_flush(client, &budget) && client->phase == PSH_CLOSING &&
+        !psh_client_owes(client))
+        psh_client_signal(client, PSH_ENDED);
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
