@@ -1049,7 +1049,9 @@ static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t
     psh_env_add_bytes(text, bytes, len);
     for (size_t i = from; i < text->len; i++) {
         unsigned char byte = (unsigned char)text->at[i];
-        if (byte < 0x20 || byte == 0x7F) text->at[i] = '?';
+        bool above = i > from && (unsigned char)text->at[i - 1] == 0xC2 && (byte & 0xE0) == 0x80;
+        if (above) text->at[i - 1] = '?'; /* U+0080 to U+009F */
+        if (above || byte < 0x20 || byte == 0x7F) text->at[i] = '?';
     }
 }
 
@@ -4171,7 +4173,6 @@ struct psh_ws {
     uint64_t left;             /* of the current frame's payload */
     struct psh_codec_utf8_state utf8;
     unsigned char message;     /* opcode of the message under way, or 0 */
-    unsigned char opcode;      /* of the current frame */
     bool final, dead, random_failed;
     bool close_sent, close_seen;
     unsigned char control_len, pong_len;
@@ -4259,7 +4260,7 @@ static bool psh_ws_open(struct psh_ws *ws)
     struct wslay_frame_callbacks callbacks = {psh_ws_on_send, psh_ws_on_recv, psh_ws_on_mask};
     psh_ws_close(ws);
     ws->left = 0;
-    ws->message = ws->opcode = ws->control_len = ws->pong_len = 0;
+    ws->message = ws->control_len = ws->pong_len = 0;
     ws->dead = ws->random_failed = ws->close_sent = ws->close_seen = ws->pong_owed = false;
     ws->upgrade_seen = ws->connection_seen = ws->accept_seen = false;
     ws->close_code = ws->fail_code = 0;
@@ -4433,8 +4434,10 @@ static enum psh_ws_result psh_ws_upgrade_header(struct psh_ws *ws)
 {
     PUSHER_ASSERT(ws->head.value);
     const char *name = ws->head.line, *value = ws->head.value;
-    if (psh_http_same(name, "upgrade")) ws->upgrade_seen = psh_http_lists(value, "websocket");
-    if (psh_http_same(name, "connection")) ws->connection_seen = psh_http_lists(value, "upgrade");
+    if (psh_http_same(name, "upgrade") && psh_http_lists(value, "websocket"))
+        ws->upgrade_seen = true;
+    if (psh_http_same(name, "connection") && psh_http_lists(value, "upgrade"))
+        ws->connection_seen = true; /* a list may come in several lines */
     if (psh_http_same(name, "sec-websocket-accept"))
         ws->accept_seen = strcmp(value, ws->accept) == 0;
     if (psh_http_same(name, "sec-websocket-extensions") && *value)
@@ -4977,9 +4980,11 @@ static struct psh_value psh_proto_part(const struct psh_value *value, uint32_t *
 static const char *psh_proto_channel_in(const char *message, const char *socket_id, size_t *len)
 {
     PUSHER_ASSERT(socket_id[0]);
+    const size_t id_len = strlen(socket_id);
     const char *at = strstr(message, socket_id);
-    if (!at || at[strlen(socket_id)] != ':') return NULL;
-    at += strlen(socket_id) + 1;
+    while (at && at[id_len] != ':') at = strstr(at + id_len, socket_id);
+    if (!at) return NULL;
+    at += id_len + 1;
     for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
         if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
         ++*len;
@@ -6799,7 +6804,6 @@ static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
 {
     psh_env_release(env, &auth->reply.body);
     psh_http_reply_init(&auth->reply, auth->max_answer);
-    auth->reply.body.secret = true;
     auth->out_at = auth->retry = 0;
 }
 
@@ -8095,15 +8099,17 @@ static uint32_t psh_client_only_suspect(const pusher_client *client)
     return found;
 }
 
-/* Which subscription an error is about, if it is one that waits for its answer. */
+/* Which subscription an error is about, if it is one that waits for its answer. Its message is
+   looked for the name where it stands: with a long one it would be cut. */
 static uint32_t psh_client_accused(const pusher_client *client, uint32_t code,
-                                   const char *message, const struct psh_envelope *envelope)
+                                   const struct psh_envelope *envelope)
 {
     size_t len = 0;
     uint32_t index = PSH_NONE;
     const char *name = envelope->channel.string ? envelope->channel.at : NULL;
     if (name) len = envelope->channel.len;
-    else name = psh_proto_channel_in(message, client->socket_id, &len);
+    else if (envelope->data.raw_len)
+        name = psh_proto_channel_in(envelope->data.at, client->socket_id, &len);
     if (name) index = psh_client_find(client, name, len);
     else if (code == 4009) index = psh_client_only_suspect(client); /* Reverb names none */
     if (index == PSH_NONE) return PSH_NONE;
@@ -8120,7 +8126,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
         psh_client_fail(client, PUSHER_ERR_SERVER, error.code, psh_client_urge(error.code), true);
         return;
     }
-    uint32_t index = psh_client_accused(client, error.code, error.message, envelope);
+    uint32_t index = psh_client_accused(client, error.code, envelope);
     if (index != PSH_NONE) {
         psh_client_refused(client, index, &error, envelope);
         return;

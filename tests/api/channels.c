@@ -543,6 +543,26 @@ static void refusals_of_every_dialect(void **state)
     }
 }
 
+/* The text to sign is longer than what an error's text is cut to. */
+static void a_long_name_in_an_error(void **state)
+{
+    (void)state;
+    char name[201] = "";
+    fake f;
+    memset(name, 'x', sizeof name - 1);
+    start(&f);
+    pusher_channel channel = fake_subscribe(&f, name);
+    fake_run(&f);
+    fake_say_format(&f,
+                    "{\"event\":\"pusher:error\",\"data\":{\"code\":null,\"message\":\"Invalid "
+                    "signature: Expected HMAC SHA256 hex digest of 123.456:%s, but got "
+                    "x\"}}", name);
+    fake_run(&f);
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    assert_string_equal(f.last_channel, name);
+    fake_end(&f);
+}
+
 static void a_refused_channel_is_left_without_a_word(void **state)
 {
     (void)state;
@@ -850,6 +870,7 @@ int main(void)
         cmocka_unit_test(no_answer_then_one_more_reference),
         cmocka_unit_test(cancelled_and_never_answered),
         cmocka_unit_test(refusals_of_every_dialect),
+        cmocka_unit_test(a_long_name_in_an_error),
         cmocka_unit_test(a_refused_channel_is_left_without_a_word),
         cmocka_unit_test(a_cancelled_channel_is_refused),
         cmocka_unit_test(errors_about_others_are_not_pinned_on_a_channel),

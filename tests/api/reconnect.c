@@ -285,6 +285,34 @@ static void every_class_of_close_code(void **state)
     }
 }
 
+/* Our answer to the close cannot be sent any more: what the server said counts all the same. */
+static void a_close_that_cannot_be_answered(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        for (int greeted = 0; greeted < 2; greeted++) {
+            fake f;
+            fake_start(&f, NULL);
+            fake_request(&f);
+            if (greeted)
+                fake_establish(&f);
+            else
+                fake_accept(&f);
+            fake_run(&f);
+            f.streams[0]->send_result = PUSHER_IO_ERROR;
+            fake_say_close(&f, codes[i].code, codes[i].code ? "the reason" : NULL);
+            fake_poll(&f);
+            assert_int_equal(f.last_error.code, PUSHER_ERR_SERVER);
+            assert_int_equal(f.last_error.server_code, codes[i].code);
+            if (codes[i].code && !strstr(f.last_message, "the reason"))
+                fail_msg("%d: \"%s\"", codes[i].code, f.last_message);
+            check_after(&f, codes[i].code, codes[i].what, greeted ? "online" : "greeting");
+            assert_true(f.streams[0]->closed);
+            fake_end(&f);
+        }
+    }
+}
+
 static void an_error_event_then_a_close_without_code(void **state)
 {
     (void)state;
@@ -606,6 +634,7 @@ int main(void)
         cmocka_unit_test(reconnect_now_during_an_attempt),
         cmocka_unit_test(max_attempts),
         cmocka_unit_test(every_class_of_close_code),
+        cmocka_unit_test(a_close_that_cannot_be_answered),
         cmocka_unit_test(an_error_event_then_a_close_without_code),
         cmocka_unit_test(an_error_event_alone_never_reconnects),
         cmocka_unit_test(an_old_error_does_not_colour_a_close),
