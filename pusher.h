@@ -6674,8 +6674,9 @@ static bool psh_auth_sign(const struct psh_env *env, const struct psh_auth *auth
     pieces[3].at = end;
     pieces[4].at = data ? data : "";
     for (int i = 0; i < 5; i++) pieces[i].len = strlen(pieces[i].at);
+    if (!psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
     ask->text = (char *)psh_env_alloc(env, cap);
-    if (!ask->text || !psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
+    if (!ask->text) return false;
     psh_env_text(&text, ask->text, cap);
     psh_env_add(&text, "\"auth\":\"");
     psh_env_add(&text, auth->key);
