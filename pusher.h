@@ -9643,7 +9643,7 @@ static bool psh_client_text_ok(const char *text, const char *forbidden, size_t m
     size_t len = strlen(text);
     if (len == 0 || len > max) return false;
     for (size_t i = 0; i < len; i++)
-        if (text[i] <= ' ' || text[i] == 0x7F || strchr(forbidden, text[i])) return false;
+        if (text[i] <= ' ' || text[i] > '~' || strchr(forbidden, text[i])) return false;
     return true;
 }
 

@@ -19,6 +19,9 @@ SPOIL(key_with_slash, options->key = "a/b")
 SPOIL(key_with_query, options->key = "a?b")
 SPOIL(key_with_space, options->key = "a b")
 SPOIL(key_with_newline, options->key = "a\r\nX: y")
+SPOIL(key_not_ascii, options->key = "caf\xC3\xA9")
+SPOIL(host_not_ascii, options->host = "caf\xC3\xA9.example")
+SPOIL(path_not_ascii, options->path = "/caf\xC3\xA9")
 SPOIL(no_host, options->host = NULL)
 SPOIL(empty_host, options->host = "")
 SPOIL(host_with_scheme, options->host = "ws://example.org")
@@ -51,6 +54,9 @@ static const bad_option bad_options[] = {
     { "key", PUSHER_ERR_ARGUMENT, key_with_query },
     { "key", PUSHER_ERR_ARGUMENT, key_with_space },
     { "key", PUSHER_ERR_ARGUMENT, key_with_newline },
+    { "key", PUSHER_ERR_ARGUMENT, key_not_ascii },
+    { "host", PUSHER_ERR_ARGUMENT, host_not_ascii },
+    { "path", PUSHER_ERR_ARGUMENT, path_not_ascii },
     { "host", PUSHER_ERR_ARGUMENT, no_host },
     { "host", PUSHER_ERR_ARGUMENT, empty_host },
     { "host", PUSHER_ERR_ARGUMENT, host_with_scheme },
