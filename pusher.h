@@ -8822,7 +8822,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
                                             const struct psh_value *channel_data, bool *memory)
 {
     char id[PSH_USER_ID];
-    if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
+    if (channel_data->raw_len == 0 || *channel_data->raw == 'n')
+        return NULL; /* then, or if it is null, the signed-in user counts */
     if (!channel_data->string ||
         !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
@@ -9316,6 +9317,7 @@ static void psh_client_granted(pusher_client *client, uint32_t index, struct psh
     } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
         psh_client_set_work(client, index, PSH_WORK_USER);
     } else if (unknown && !client->user_id) {
+        client->stats.auth_failures++;
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
