@@ -6571,22 +6571,33 @@ static void psh_auth_secret_buf(struct psh_buf *buf)
     buf->secret = true;
 }
 
+/* One more header; _MEMORY: there is no room for it, _ARGUMENT: it cannot be sent. */
+static pusher_result psh_auth_field(const struct psh_env *env, struct psh_buf *fields,
+                                    const char *name, const char *value)
+{
+    PUSHER_ASSERT(fields->secret);
+    if (!psh_env_reserve(env, fields, strlen(name) + strlen(value) + 4)) return PUSHER_ERR_MEMORY;
+    return psh_http_field(env, fields, name, value) ? PUSHER_OK : PUSHER_ERR_ARGUMENT;
+}
+
 /* Fixed headers and parameters, in the form in which they are sent. */
 static const char *psh_auth_set_pairs(const struct psh_env *env, struct psh_auth *auth,
-                                      const pusher_auth_options *o)
+                                      const pusher_auth_options *o, bool *memory)
 {
-    for (size_t i = 0; i < o->header_count; i++) {
+    pusher_result result = PUSHER_OK;
+    for (size_t i = 0; i < o->header_count && !*memory; i++) {
         const pusher_pair *pair = &o->headers[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_field(env, &auth->fixed_fields, pair->name, pair->value))
+        if (pair->name && pair->value)
+            result = psh_auth_field(env, &auth->fixed_fields, pair->name, pair->value);
+        if (!pair->name || !pair->value || result == PUSHER_ERR_ARGUMENT)
             return "options.auth.headers has one that cannot be sent";
+        *memory = result == PUSHER_ERR_MEMORY;
     }
-    for (size_t i = 0; i < o->param_count; i++) {
+    for (size_t i = 0; i < o->param_count && !*memory; i++) {
         const pusher_pair *pair = &o->params[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
-                           strlen(pair->value)))
-            return "options.auth.params has one that cannot be sent";
+        if (!pair->name || !pair->value) return "options.auth.params has one that cannot be sent";
+        *memory = !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
+                                 strlen(pair->value));
     }
     return NULL;
 }
@@ -6647,7 +6658,7 @@ static const char *psh_auth_init(struct psh_auth *auth, const struct psh_env *en
     if (!wrong && o->endpoint) wrong = psh_http_url(env, o->endpoint, &auth->channel_url, memory);
     if (!wrong && o->user_endpoint && !*memory)
         wrong = psh_http_url(env, o->user_endpoint, &auth->user_url, memory);
-    if (!wrong) wrong = psh_auth_set_pairs(env, auth, o);
+    if (!wrong && !*memory) wrong = psh_auth_set_pairs(env, auth, o, memory);
     if (wrong || *memory) return wrong;
     *memory = !psh_auth_set_text(env, &auth->key, options->key) ||
               !psh_auth_set_text(env, &auth->secret, o->secret) ||
@@ -10321,7 +10332,10 @@ static pusher_result psh_client_reject(pusher_client *client, pusher_ticket tick
 static uint32_t psh_client_in_batch(const pusher_client *client, uint32_t batch,
                                     const struct psh_value *key)
 {
-    uint32_t index = psh_client_find(client, key->at, key->len); /* names need no escapes */
+    char name[201]; /* the longest, and its NUL */
+    size_t len = 0;
+    if (!psh_json_to_text(key->at, key->len, name, sizeof name, &len)) return PSH_NONE;
+    uint32_t index = psh_client_find(client, name, len);
     const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
     return more && more->ask.serial && more->ask.batch == batch ? index : PSH_NONE;
 }
@@ -10358,16 +10372,14 @@ static pusher_result psh_client_auth_header(pusher_client *client, const char *n
                                             const char *value)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->preparing) {
-        size_t len = strlen(name) + strlen(value) + 4;
-        if (!psh_env_reserve(&client->env, &auth->fields, len)) {
-            auth->starved = true;
-            return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
-        }
-        if (psh_http_field(&client->env, &auth->fields, name, value)) return PUSHER_OK;
-    }
-    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
-                             "not in auth.prepare_fn, or not a header that can be sent");
+    pusher_result result = PUSHER_ERR_ARGUMENT;
+    if (auth && auth->preparing) result = psh_auth_field(&client->env, &auth->fields, name, value);
+    if (result == PUSHER_OK) return result;
+    if (result == PUSHER_ERR_ARGUMENT)
+        return psh_client_failed(client, result,
+                                 "not in auth.prepare_fn, or not a header that can be sent");
+    auth->starved = true;
+    return psh_client_failed(client, result, NULL);
 }
 
 static pusher_result psh_client_auth_param(pusher_client *client, const char *name,
