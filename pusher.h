@@ -7001,7 +7001,7 @@ struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
-    uint32_t deadline;     /* of the answer; low bits of the client's time */
+    uint32_t deadline;     /* of the answer or wait; low bits of the client's time */
     uint32_t more;         /* id of its struct psh_more, or 0 */
 };
 
@@ -7036,7 +7036,7 @@ struct psh_more {
     struct psh_crypt *crypt;
 };
 
-/* Lists of channels by what they wait for; the first three until a deadline. */
+/* Lists of channels by what they wait for; the first three, and RETRY, until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
                 PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
                 PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
@@ -7089,7 +7089,7 @@ struct pusher_client {
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
     uint64_t gap_from;             /* since when events may have been missed */
-    uint64_t retry_auth_at;        /* when authorizations are asked for again */
+    uint64_t retry_auth_at;        /* when the last in that list is asked for again */
     int dispatched;
 
     struct psh_ws ws;
@@ -9285,9 +9285,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
 {
     uint32_t wait = psh_client_backoff(client, more->ask.attempt);
     if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
-    uint64_t at = client->now + wait;
+    uint64_t at = client->now + (wait > INT32_MAX ? INT32_MAX : wait);
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
-        client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+        client->retry_auth_at = at; /* not before those in front: many are asked for together */
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": authorization put off: ");
@@ -9295,9 +9295,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
-    if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
-        psh_client_at(client, index)->entry.state == PSH_SUB_LIVE)
-        psh_client_set_work(client, index, PSH_WORK_RETRY);
+    (void)psh_client_sub(client, index, PSH_SUB_DEFER); /* a live one waits, too, and stays so */
+    psh_client_set_work(client, index, PSH_WORK_RETRY);
+    psh_client_at(client, index)->deadline = (uint32_t)client->retry_auth_at;
 }
 
 /* A presence channel's answer may leave it to the sign-in who this client is. */
@@ -9415,8 +9415,8 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of a list's first deadline; all in it have the same time to answer, so it is in the
-   order of deadlines. */
+/* The time of a list's first deadline. It is in their order: all in it have the same time to
+   answer, or wait behind one another. */
 static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
     uint32_t first = client->work[work].first;
@@ -9454,8 +9454,8 @@ static void psh_client_unanswered(pusher_client *client)
 static void psh_client_wake(pusher_client *client)
 {
     struct psh_list *waiting = &client->work[PSH_WORK_RETRY];
-    if (client->now < client->retry_auth_at) return;
-    for (int woken = 0; waiting->first && woken < PSH_BATCH; woken++) {
+    for (int woken = 0; woken < PSH_BATCH; woken++) {
+        if (psh_client_answer_at(client, PSH_WORK_RETRY) > client->now) return;
         uint32_t index = waiting->first - 1;
         if (psh_client_at(client, index)->entry.state == PSH_SUB_RETRYING)
             (void)psh_client_sub(client, index, PSH_SUB_WAKE);
@@ -9500,7 +9500,7 @@ static uint64_t psh_client_due(const pusher_client *client)
         due = psh_client_min(due, psh_client_ping_at(client));
         for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++)
             due = psh_client_min(due, psh_client_answer_at(client, (enum psh_work)i));
-        if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_RETRY));
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
     }

@@ -282,6 +282,47 @@ static void later_is_asked_again_with_growing_waits(void **state)
     fake_end(&f);
 }
 
+static void who_comes_late_puts_nobody_off(void **state)
+{
+    (void)state;
+    fake f;
+    desk d;
+    pusher_options options = begin(&f, &d);
+    d.status = 503;
+    d.retry = true;
+    fake_start(&f, &options);
+    fake_online(&f);
+    pusher_channel channel = fake_subscribe(&f, "private-a");
+    for (int i = 0; i < 90; i++) {
+        char name[32];
+        fake_sleep(&f, 100);
+        snprintf(name, sizeof name, "private-%d", i);
+        fake_subscribe(&f, name);
+    }
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    fake_end(&f);
+}
+
+static void later_may_be_weeks_away(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        fake f;
+        desk d;
+        pusher_options options = begin(&f, &d);
+        options.reconnect_base_ms = options.reconnect_cap_ms = UINT32_MAX;
+        f.random_state = seed;
+        d.status = 503;
+        d.retry = true;
+        fake_start(&f, &options);
+        fake_online(&f);
+        fake_subscribe(&f, "private-a");
+        fake_sleep(&f, 10000);
+        assert_int_equal(d.count, 1);
+        fake_end(&f);
+    }
+}
+
 static void no_answer_is_an_answer_after_a_while(void **state)
 {
     (void)state;
@@ -716,6 +757,8 @@ int main(void)
         cmocka_unit_test(bad_answers_are_refusals),
         cmocka_unit_test(a_no_is_told_once_and_asked_again_by_subscribing),
         cmocka_unit_test(later_is_asked_again_with_growing_waits),
+        cmocka_unit_test(who_comes_late_puts_nobody_off),
+        cmocka_unit_test(later_may_be_weeks_away),
         cmocka_unit_test(no_answer_is_an_answer_after_a_while),
         cmocka_unit_test(a_batch_lists_all_that_wait),
         cmocka_unit_test(one_object_answers_a_batch),
