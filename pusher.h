@@ -403,12 +403,13 @@ typedef struct pusher_pair { const char *name, *value; } pusher_pair;
 
 /* How channels other than public ones, and users, are authorized: by the first of request_fn,
    endpoint and secret that is given (users: user_fn, user_endpoint, request_fn, secret). Copied,
-   strings included. Nothing in here ever reaches a log or an error text. */
+   strings included. Nothing in here ever reaches a log or an error text, but an endpoint's host. */
 typedef struct pusher_auth_options {
     pusher_auth_fn request_fn;       /* your own way; called in pusher_poll()                   */
     pusher_auth_fn user_fn;          /* the same for users only                                 */
-    const char *endpoint;            /* http://host[:port]/path: gets a POST like pusher-js',
-                                        socket_id=...&channel_name=..., form-encoded            */
+    const char *endpoint;            /* http://host[:port]/path, with PUSHER_TLS https://, too:
+                                        gets a POST like pusher-js', form-encoded
+                                        socket_id=...&channel_name=...                          */
     const char *user_endpoint;       /* the same for users: socket_id=...                       */
     const pusher_pair *headers;      /* of each request: Authorization, for example             */
     const pusher_pair *params;       /* more form fields of each request                        */
@@ -623,7 +624,8 @@ PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel ch
 
 /* Signs the user in on this connection and on each that follows. The outcome is told to the
    handlers of PUSHER_USER and PUSHER_ALL: pusher:signin_success, or pusher:signin_error (refused,
-   or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
+   or not answered within signin_timeout_ms). Called again it asks once more if that was a refusal;
+   else it changes nothing. PUSHER_ERR_AUTH: options.auth has no way for users. */
 PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
 
 /* The user's id while signed in, else NULL. Lives until the next poll. */
@@ -6736,7 +6738,7 @@ static bool psh_auth_begin(const struct psh_env *env, struct psh_auth *auth,
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE);
     const char *id = request->socket_id, *name = request->channel_name;
     auth->ticket = request->ticket;
-    auth->fields.len = auth->params.len = auth->out.len = auth->out_at = auth->retry = 0;
+    auth->fields.len = auth->params.len = auth->out.len = 0;
     if (!psh_http_form(env, &auth->params, "socket_id", id, strlen(id))) return false;
     if (*name && !psh_http_form(env, &auth->params, "channel_name", name, strlen(name)))
         return false;
@@ -6760,7 +6762,6 @@ static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
 {
     psh_env_release(env, &auth->reply.body);
     psh_http_reply_init(&auth->reply, auth->max_answer);
-    auth->reply.body.secret = true;
     auth->out_at = auth->retry = 0;
 }
 
@@ -7373,7 +7374,6 @@ static void psh_client_post_close(pusher_client *client)
     if (!auth) return;
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
-    auth->reused = false;
     psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
@@ -9305,8 +9305,7 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
                                   const struct psh_more *more)
 {
     pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
-    return psh_proto_is_presence(kind) && client->auth &&
-           !strstr(more->ask.text, ",\"channel_data\":");
+    return psh_proto_is_presence(kind) && !strstr(more->ask.text, ",\"channel_data\":");
 }
 
 /* Is a sign-in under way? */
