@@ -499,7 +499,8 @@ typedef struct pusher_options {
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
     uint32_t max_channels;           /* 1048576; at most 16777216                               */
     uint32_t max_members;            /* 10000: in one presence channel                          */
-    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key         */
+    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key, in one
+                                        channel                                                 */
     uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
     uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
     uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
@@ -758,7 +759,8 @@ typedef struct pusher_stats {
     uint64_t messages_bad;        /* reported as PUSHER_ERR_PARSE or ignored as binary          */
     uint64_t dropped_memory;      /* messages dropped because the allocator gave nothing        */
     uint64_t dropped_decrypt;     /* encrypted events that could not be decrypted               */
-    uint64_t dropped_held;        /* encrypted events over max_held_bytes                       */
+    uint64_t dropped_held;        /* encrypted events that could not wait for a new key: over
+                                     max_held_bytes, or channel or connection went away         */
     uint64_t dropped_triggers;    /* queued client events whose channel went away               */
     uint64_t pings_received;      /* WebSocket pings                                            */
     uint32_t attempts;            /* connections tried                                          */
