@@ -37,9 +37,11 @@
  * THE LOOP
  *     pusher_poll() is the only function that does input or output and the only one that runs your
  *     callbacks, on the thread that calls it. It never blocks, and one call reads and writes at
- *     most options.max_poll_bytes each way. All other functions only note what you want; the next
- *     poll does it. A game calls it once a frame. A program that sleeps asks pusher_next_poll_ms(),
- *     pusher_wants() and pusher_fd(), or simply calls pusher_sockets_wait() between two polls.
+ *     most options.max_poll_bytes each way (with an authorization endpoint, as much again). All
+ *     other functions only note what you want; the next poll does it. A game calls it once a frame.
+ *     A program that sleeps asks pusher_next_poll_ms(), pusher_wants() and pusher_fd(), or simply
+ *     calls pusher_sockets_wait() between two polls. A client belongs to one thread at a time
+ *     (examples/background.c); several clients know nothing of each other.
  *     Time is an argument: any millisecond clock that does not run backwards will do. If it jumps
  *     forward (a laptop slept), that time did not pass for the client's deadlines; it checks at
  *     once whether the connection is alive. If it jumps back, no time has passed.
@@ -54,7 +56,8 @@
  *     disconnected  after pusher_disconnect()
  *     A lost connection comes back by itself: after a random wait of up to reconnect_base_ms, which
  *     doubles with each failure up to reconnect_cap_ms (so that a thousand clients do not return
- *     in step), for ever unless max_attempts is set. Each wait is announced to options.retry_fn.
+ *     in step), for ever unless max_attempts is set. Close codes 4200-4299 mean at once, the first
+ *     time, and 4100-4199 not within a second. Each wait is announced to options.retry_fn.
  *     All channels are subscribed again in their order, and all bindings stay.
  *
  * CHANNELS AND REFERENCES
@@ -75,6 +78,7 @@
  *         pusher:member_added, pusher:member_removed      presence; event->member says who
  *         pusher:decryption_error         an event of an encrypted channel that does not open
  *         pusher:signin_success, pusher:signin_error      to PUSHER_USER
+ *         pusher:error                    to PUSHER_ALL; options.error_fn is told, too
  *     Everything may be called from a callback, pusher_destroy() included: the client then ends
  *     when the callback has returned.
  *
@@ -114,8 +118,9 @@
  *
  * TLS
  *     With PUSHER_TLS every client speaks TLS unless options.tls.mode says otherwise, over whatever
- *     transport it has. mbedTLS 2.28, 3.x and 4.x will do; 2.28.10 and 3.6.3 are the first without
- *     known holes in how a client verifies. What is verified cannot be forgotten:
+ *     transport it has. mbedTLS 2.28 and 3.6 are tested, the rest of 3.x and 4.x written for by
+ *     their documents; 2.28.10 and 3.6.3 are the first without known holes in how a client
+ *     verifies. What is verified cannot be forgotten:
  *         version    TLS 1.2 at least
  *         trust      a chain up to an authority of options.tls.ca_file or .ca; if neither is given,
  *                    of the system's list (the usual files on POSIX, the ROOT store on Windows:
@@ -123,9 +128,9 @@
  *         host       the name must stand in the certificate, an address must stand in it as an
  *                    address. A wildcard is one whole label, and has two labels behind it.
  *         strength   no MD5, no SHA-1, RSA from 2048 bits on; dates; allowed for servers
- *     A server that fails is reported as PUSHER_ERR_TLS with the reason, never gets a byte of ours,
- *     and is tried again like any other. So is a stream that ends without TLS' goodbye: it may have
- *     been cut. Revocation is not looked up.
+ *     A server that fails is reported as PUSHER_ERR_TLS with the reason, gets nothing but our part
+ *     of the handshake, and is tried again like any other. So is a stream that ends without TLS'
+ *     goodbye: it may have been cut. Revocation is not looked up.
  *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
  *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
  *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
@@ -147,9 +152,11 @@
  *     frame layer, jsmn and mbedTLS' crypto. examples/own_transport.c is a porting guide in code.
  *
  * MEMORY
- *     Taken at create, at subscribe and bind, and when a message is larger than any before; an
- *     event in the steady state allocates nothing. All of it comes from options.allocator, but for
- *     one block of about 4 KiB a connection that wslay takes from malloc. Every limit is an option.
+ *     Taken at create, at subscribe and bind, for authorizations, for members of presence channels,
+ *     for what waits in a queue, and when a message is larger than any before; an event in the
+ *     steady state allocates nothing. All of it comes from options.allocator, but for a block of
+ *     about 4 KiB a connection that wslay takes from malloc, what the ready-made sockets take from
+ *     there (under 1 KiB a connection, and the look-up's), and TLS'. Every limit is an option.
  *
  * SWITCHES, to be defined before the implementation
  *     PUSHER_SOCKETS      ready-made transport, resolver thread, clock and randomness
@@ -230,8 +237,8 @@ typedef enum pusher_result {
     PUSHER_ERR_RANDOM,         /* the random source failed                                      */
     PUSHER_ERR_RESOLVE,        /* the host name has no address                                  */
     PUSHER_ERR_IO,             /* the connection could not be made, or was lost                 */
-    PUSHER_ERR_TLS,            /* the server's certificate or its TLS was refused: see message  */
-    PUSHER_ERR_HTTP,           /* the server did not answer 101 to the WebSocket upgrade        */
+    PUSHER_ERR_TLS,            /* certificate or TLS refused, or nobody to trust: see message   */
+    PUSHER_ERR_HTTP,           /* no 101 to the WebSocket upgrade, or no HTTP from the endpoint */
     PUSHER_ERR_PROTOCOL,       /* bytes that RFC 6455 or the Pusher protocol forbids            */
     PUSHER_ERR_PARSE,          /* a message that is not JSON, or lacks what it must have        */
     PUSHER_ERR_TIMEOUT,        /* no answer within a deadline                                   */
@@ -285,7 +292,8 @@ PUSHER_DEF const char *pusher_state_name(pusher_state state);       /* "connecte
 
 /* ---- events -------------------------------------------------------------------------------- */
 
-/* Somebody in a presence channel. The pointers live until the next poll; UTF-8, NUL-terminated. */
+/* Somebody in a presence channel. The pointers live until the next poll, or, inside a callback,
+   until that returns; but never longer than the channel. UTF-8, NUL-terminated. */
 typedef struct pusher_member {
     const char *id;           /* a number on the wire is given as its text                      */
     const char *info;         /* user_info as JSON text; "" when there is none                  */
@@ -327,7 +335,8 @@ enum {
 };
 
 /* A non-blocking byte stream. No function may block. Called from pusher_poll(), but for close_fn,
-   which pusher_destroy() calls too (under TLS with a send_fn before it: the goodbye). */
+   which pusher_destroy() calls too (under TLS with a send_fn before it: the goodbye), and fd_fn.
+   A client has one stream at a time, and with an authorization endpoint a second one to that. */
 typedef struct pusher_transport {
     /* Start connecting to host (name or numeric address, no brackets) and port. NULL: failed.
        The host text lives as long as the client. */
@@ -338,7 +347,7 @@ typedef struct pusher_transport {
        next call repeats buf and len. */
     int (*send_fn)(void *stream, const void *buf, size_t len);
     void (*close_fn)(void *stream);                      /* exactly once per stream opened       */
-    /* Optional. Why the stream failed, for error messages; valid until close_fn. */
+    /* Optional. Why the stream failed, for error messages, or NULL; valid until close_fn. */
     const char *(*error_fn)(void *stream);
     /* Optional. What an event loop waits on (a file descriptor), or -1 when there is none yet. */
     intptr_t (*fd_fn)(void *stream);
@@ -376,7 +385,8 @@ typedef enum pusher_auth_reason {
     PUSHER_AUTH_FIRST = 0,   /* the channel is new                                              */
     PUSHER_AUTH_RECONNECT,   /* a new connection needs a new answer                             */
     PUSHER_AUTH_KEY_REFRESH, /* an event could not be decrypted: has the key changed?           */
-    PUSHER_AUTH_RETRY        /* the answer before was "later", or there was none                */
+    PUSHER_AUTH_RETRY        /* the answer before was "later", or there was none; or it was a
+                                no, and pusher_subscribe() was called once more                 */
 } pusher_auth_reason;
 
 /* Valid during the callback, but for the ticket: that is answered then or many polls later. */
@@ -403,13 +413,13 @@ typedef struct pusher_pair { const char *name, *value; } pusher_pair;
 
 /* How channels other than public ones, and users, are authorized: by the first of request_fn,
    endpoint and secret that is given (users: user_fn, user_endpoint, request_fn, secret). Copied,
-   strings included. Nothing in here ever reaches a log or an error text, but an endpoint's host. */
+   strings included. Of all this only an endpoint's host and port can reach a log or an error
+   text. */
 typedef struct pusher_auth_options {
     pusher_auth_fn request_fn;       /* your own way; called in pusher_poll()                   */
     pusher_auth_fn user_fn;          /* the same for users only                                 */
-    const char *endpoint;            /* http://host[:port]/path, with PUSHER_TLS https://, too:
-                                        gets a POST like pusher-js', form-encoded
-                                        socket_id=...&channel_name=...                          */
+    const char *endpoint;            /* http[s]://host[:port]/path: gets a POST like pusher-js',
+                                        socket_id=...&channel_name=..., form-encoded            */
     const char *user_endpoint;       /* the same for users: socket_id=...                       */
     const pusher_pair *headers;      /* of each request: Authorization, for example             */
     const pusher_pair *params;       /* more form fields of each request                        */
@@ -464,7 +474,8 @@ typedef void (*pusher_retry_fn)(pusher_client *client, uint32_t delay_ms, uint32
 typedef struct pusher_options {
     const char *key;     /* the app's key; required                                             */
     const char *cluster; /* pusher.com: "eu", "mt1" ... makes the host ws-CLUSTER.pusher.com    */
-    const char *host;    /* own server: name or address, without ws:// or port; over cluster    */
+    const char *host;    /* own server: name or address, without ws:// or port; then cluster
+                            does not count                                                      */
     uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
@@ -481,8 +492,8 @@ typedef struct pusher_options {
     pusher_retry_fn retry_fn;
     void *user_data;                 /* for the three above                                     */
 
-    uint32_t activity_timeout_ms;    /* 120000: ping after so long without traffic; the server's
-                                        own value counts if it is shorter                       */
+    uint32_t activity_timeout_ms;    /* 120000: ping after so long without traffic in either
+                                        direction; the server's own value counts if shorter     */
     uint32_t pong_timeout_ms;        /* 30000: wait for its answer                              */
     uint32_t unavailable_timeout_ms; /* 10000: until "connecting" is called "unavailable"       */
     uint32_t connect_timeout_ms;     /* 15000: from look-up to connection_established           */
@@ -509,8 +520,9 @@ typedef struct pusher_options {
 
 /* ---- a client's life ----------------------------------------------------------------------- */
 
-/* A client in state initialized; nothing is sent yet. NULL on bad options, no memory or no
-   randomness, and then *error (may be NULL) says why: code and a constant message. */
+/* A client in state initialized; nothing is sent yet. NULL on failure, and then *error, if error
+   is not NULL, says why, with a constant message: PUSHER_ERR_ARGUMENT (bad options), _UNSUPPORTED,
+   _TLS (nobody to trust), _RANDOM, _MEMORY. */
 PUSHER_DEF pusher_client *pusher_create(const pusher_options *options, pusher_error *error);
 
 /* Closes the stream and frees everything, at once; no callback runs any more. Inside a callback:
@@ -538,7 +550,7 @@ PUSHER_DEF int pusher_poll(pusher_client *client, uint64_t now_ms);
    stream stays silent. UINT64_MAX: not before you ask for something. */
 PUSHER_DEF uint64_t pusher_next_poll_ms(const pusher_client *client);
 
-/* What the stream is waited for: bits. 0 while there is no stream. */
+/* What the stream is waited for: bits. 0 while there is no stream, or none to wait on yet. */
 enum { PUSHER_WANTS_READ = 1, PUSHER_WANTS_WRITE = 2 };
 PUSHER_DEF int pusher_wants(const pusher_client *client);
 
@@ -576,7 +588,7 @@ PUSHER_DEF pusher_channel pusher_subscribe_with(pusher_client *client, const cha
    becomes stale. PUSHER_ERR_STALE: it was so already; harmless. */
 PUSHER_DEF pusher_result pusher_unsubscribe(pusher_client *client, pusher_channel channel);
 
-/* The channel of this name if it is subscribed or on its way, else none. Takes no reference. */
+/* The channel of this name if somebody has a reference to it, else none. Takes no reference. */
 PUSHER_DEF pusher_channel pusher_find_channel(const pusher_client *client,
                                               const char *channel_name);
 
@@ -637,20 +649,23 @@ PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
 /* body: what the application's endpoint answers, as it is: {"auth":"key:signature"}, with
    "channel_data" for presence, "shared_secret" for encrypted channels, "user_data" for users.
    From anywhere on the client's thread, callbacks or not. PUSHER_ERR_STALE: the ticket is of an
-   earlier connection, answered already, or its channel has gone: nothing happens. PUSHER_ERR_PARSE
-   and _AUTH: not an answer; _TOO_BIG: it does not fit into max_output_bytes. Either is a refusal,
-   which is told to the channel's handlers. */
+   earlier connection, answered already or older than auth_timeout_ms, or its channel has gone:
+   nothing happens. PUSHER_ERR_PARSE and _AUTH: not an answer; _TOO_BIG: it does not fit into
+   max_output_bytes. These are refusals, which are told to the channel's handlers. PUSHER_ERR_MEMORY
+   is "later". */
 PUSHER_DEF pusher_result pusher_auth_accept(pusher_client *client, pusher_ticket ticket,
                                             const char *body, size_t len);
 
 /* Answers the whole call of request_fn that had this ticket in it: an object with a member for
-   each channel's name, whose value is a body as above, or {"status":200,"data":BODY}. A status
-   other than 200 and a name that is missing are refusals; channels answered before stay so. */
+   each channel's name, whose value is a body as above, or {"status":200,"data":BODY}. Status 429
+   and 5xx are "later"; any other but 200, and a name that is missing, are refusals. Channels
+   answered before stay so. PUSHER_ERR_STALE as above; _PARSE: no JSON object, all are refused. */
 PUSHER_DEF pusher_result pusher_auth_accept_batch(pusher_client *client, pusher_ticket ticket,
                                                   const char *body, size_t len);
 
-/* status: the HTTP status or any number of yours, told as server_code; reason: for people, may be
-   NULL. retry: ask again later, up to auth.max_attempts. PUSHER_ERR_STALE as above. */
+/* status: the HTTP status or any number of yours above 0, told as server_code; 0: none. reason: for
+   people, may be NULL. retry: ask again later, up to auth.max_attempts. PUSHER_ERR_STALE as
+   above. */
 PUSHER_DEF pusher_result pusher_auth_reject(pusher_client *client, pusher_ticket ticket,
                                             int status, const char *reason, bool retry);
 
@@ -664,8 +679,8 @@ PUSHER_DEF pusher_result pusher_auth_param(pusher_client *client, const char *na
 
 /* ---- bindings ------------------------------------------------------------------------------ */
 
-/* Call fn for each event of this name on the channel or pseudo channel. The same
-   fn bound twice fires twice. The name is copied; any text up to 200 bytes. None on failure:
+/* Call fn for each event of this name on the channel or pseudo channel. The same fn bound twice
+   fires twice. The name is copied; any text of 1 to 200 bytes. None on failure:
    PUSHER_ERR_NOT_SUBSCRIBED (an empty handle), _STALE, _NAME, _ARGUMENT (fn is NULL), _MEMORY. */
 PUSHER_DEF pusher_binding pusher_bind(pusher_client *client, pusher_channel channel,
                                       const char *event_name, pusher_event_fn fn, void *user_data);
@@ -677,7 +692,7 @@ PUSHER_DEF pusher_binding pusher_bind_all(pusher_client *client, pusher_channel 
 /* Never fires again, not even for the event being delivered. PUSHER_ERR_STALE: gone already. */
 PUSHER_DEF pusher_result pusher_unbind(pusher_client *client, pusher_binding binding);
 
-/* Unbinds every binding of the channel (or of PUSHER_ALL) that matches all that is given; NULL
+/* Unbinds every binding of the channel or pseudo channel that matches all that is given; NULL
    matches anything, so three NULLs unbind all. Returns how many went. */
 PUSHER_DEF uint32_t pusher_unbind_where(pusher_client *client, pusher_channel channel,
                                         const char *event_name, pusher_event_fn fn,
@@ -759,8 +774,8 @@ typedef struct pusher_stats {
     uint64_t messages_bad;        /* reported as PUSHER_ERR_PARSE or ignored as binary          */
     uint64_t dropped_memory;      /* messages dropped because the allocator gave nothing        */
     uint64_t dropped_decrypt;     /* encrypted events that could not be decrypted               */
-    uint64_t dropped_held;        /* encrypted events that could not wait for a new key: over
-                                     max_held_bytes, or channel or connection went away         */
+    uint64_t dropped_held;        /* encrypted events over max_held_bytes, or that waited for a
+                                     key when the channel or the connection went                */
     uint64_t dropped_triggers;    /* queued client events whose channel went away               */
     uint64_t pings_received;      /* WebSocket pings                                            */
     uint32_t attempts;            /* connections tried                                          */
@@ -785,8 +800,9 @@ PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 PUSHER_DEF pusher_random pusher_sockets_random(void);
 /* A monotonic clock for pusher_poll(). */
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void);
-/* Sleep until the client has something to do, but at most max_ms. For programs whose loop has
-   nothing better to do; a game does not need it. */
+/* Sleep until the client has something to do, but at most max_ms; pusher_poll() must be given
+   pusher_sockets_now_ms(). For programs whose loop has nothing better to do; a game does not need
+   it. */
 PUSHER_DEF void pusher_sockets_wait(const pusher_client *client, uint32_t max_ms);
 #endif
 
@@ -6315,6 +6331,12 @@ static const char *psh_tls_error(void *stream)
     return s->tls->inner.error_fn ? s->tls->inner.error_fn(s->inner) : NULL;
 }
 
+/* For error texts: the inner stream stands, and the handshake is under way. */
+static bool psh_tls_is_shaking(const void *stream)
+{
+    return ((const struct psh_tls_stream *)stream)->phase == PSH_TLS_SHAKING;
+}
+
 static intptr_t psh_tls_fd(void *stream)
 {
     struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
@@ -9404,8 +9426,14 @@ static void psh_client_progress(pusher_client *client)
 
 static void psh_client_timeout(pusher_client *client, const char *what)
 {
-    PUSHER_ASSERT(what);
-    psh_env_add(psh_client_say_where(client), what);
+    PUSHER_ASSERT(what && client->stream);
+    struct psh_text *say = psh_client_say_where(client);
+#if defined(PUSHER_TLS)
+    if (client->phase == PSH_OPENING && client->transport.user_data == &client->tls &&
+        psh_tls_is_shaking(client->stream))
+        psh_env_add(say, "TLS: ");
+#endif
+    psh_env_add(say, what);
     psh_client_fail(client, PUSHER_ERR_TIMEOUT, 0, PSH_URGE_SOON, false);
 }
 

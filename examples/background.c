@@ -226,6 +226,9 @@ static const char *background_start(struct background *b, pusher_options options
     pusher_connect(b->client); /* the last call on the client from this thread */
     if (pthread_create(&b->thread, NULL, background_main, b) == 0) return NULL;
     pusher_destroy(b->client);
+    pthread_mutex_destroy(&b->lock);
+    close(b->wake[0]);
+    close(b->wake[1]);
     return "no thread";
 }
 

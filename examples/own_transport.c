@@ -37,7 +37,8 @@ struct stream {
     bool bad_address;
 };
 
-/* RULE: a client has one stream at a time, so one static slot per client is enough. */
+/* RULE: a client has one stream at a time, so one static slot per client is enough. With
+   options.auth.endpoint, which this program does not use, it has a second one beside it. */
 static struct stream the_stream;
 
 /* RULE: no hook may block. Start connecting and return; ready_fn will be asked how it goes. NULL

@@ -37,6 +37,8 @@
 
 #include "pusher.h"
 
+#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
+
 #define FAKE_STREAMS 64      /* streams a client may open in one test                             */
 #define FAKE_HOST "example.org"
 #define FAKE_PORT 6001

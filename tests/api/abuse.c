@@ -2,7 +2,6 @@
    client events: nothing may be stuck, spin, be told twice or to the wrong one, or be left over. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define GOOD "{" FAKE_AUTH "}"
 
 /* ---- the application's side ----------------------------------------------------------------- */

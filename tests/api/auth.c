@@ -1,7 +1,6 @@
 /* Authorization: by hook, by endpoint, by secret; tickets, batches, refusals, retries, deadlines. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define GOOD "{\"auth\":\"app-key:sig\"}"
 #define SUBSCRIBE_SIGNED(name)                                                                     \
     "{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"" name "\",\"auth\":\"app-key:sig\"}}"

@@ -1,8 +1,6 @@
 /* Channels: names, references, what the server hears, answers and their absence, many of them. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 static void start(fake *f)
 {
     fake_start(f, NULL);

@@ -1,8 +1,6 @@
 /* From pusher_connect() to connected: request, answer, greeting, deadlines; liveness; leaving. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 static const char *line_of(const fake_stream *stream, const char *name)
 {
     static char line[400];

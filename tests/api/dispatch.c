@@ -1,7 +1,6 @@
 /* Handlers: their order, and everything that may be called from inside one. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define NEWS "{\"event\":\"news\",\"channel\":\"chat\",\"data\":\"x\"}"
 
 static char fired[4096];

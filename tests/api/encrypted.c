@@ -4,7 +4,6 @@
 
 #include <sodium.h>
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define ROOM "private-encrypted-test"
 #define OTHER_SECRET "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 

@@ -3,8 +3,6 @@
 
 #include <math.h>
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 /* A copy of its own size, so that a byte read too far is an error that the sanitizer sees. It
    lives until the next call. */
 static char *tight_copy;

@@ -1,75 +1,10 @@
 /* What a client costs: nothing an event, and so much a client and a channel. */
 #include "fake.h"
+#include "mallocs.h"
 
 #include <wslay/wslay.h>
 
-/* malloc itself is counted too, for wslay and the C library may call it behind our allocator.
-   Volatile, for a compiler knows malloc and would take the counters to be as they were. */
-static volatile uint64_t mallocs, malloc_bytes;
-static bool can_count = true;
-
-#if defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#endif
-
-#if defined(WITH_ASAN)
-int __sanitizer_install_malloc_and_free_hooks(void (*on_malloc)(const volatile void *, size_t),
-                                              void (*on_free)(const volatile void *));
-
-static void on_malloc(const volatile void *memory, size_t size)
-{
-    (void)memory;
-    mallocs++;
-    malloc_bytes += size;
-}
-
-static void on_free(const volatile void *memory)
-{
-    (void)memory;
-}
-
-static void count_mallocs(void)
-{
-    can_count = __sanitizer_install_malloc_and_free_hooks(on_malloc, on_free) != 0;
-}
-#elif defined(__GLIBC__)
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *memory, size_t size);
-
-void *malloc(size_t size)
-{
-    mallocs++;
-    malloc_bytes += size;
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t count, size_t size)
-{
-    mallocs++;
-    malloc_bytes += count * size;
-    return __libc_calloc(count, size);
-}
-
-void *realloc(void *memory, size_t size)
-{
-    mallocs++;
-    return __libc_realloc(memory, size);
-}
-
-static void count_mallocs(void)
-{
-}
-#else
-static void count_mallocs(void)
-{
-    can_count = false;
-}
-#endif
+static bool can_count; /* wslay and the C library may call malloc behind our allocator */
 
 /* ---- a stream of our own, which does not allocate ---- */
 
@@ -314,10 +249,6 @@ int main(void)
         cmocka_unit_test(a_channel),
         cmocka_unit_test(memory_comes_back),
     };
-    count_mallocs();
-    uint64_t before = mallocs;
-    void *volatile probe = malloc(1); /* somebody else may stand in between, valgrind for one */
-    free(probe);
-    can_count = can_count && mallocs > before;
+    can_count = mallocs_start();
     return cmocka_run_group_tests_name("api/memory", tests, NULL, NULL);
 }

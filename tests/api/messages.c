@@ -1,8 +1,6 @@
 /* What a message may look like, and what reaches the handlers; bad ones never cost a connection. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 typedef struct seen {
     uint32_t count;
     char name[300], channel_name[300], data[70000], raw[70000], user_id[64];

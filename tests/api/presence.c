@@ -2,7 +2,6 @@
    and cache channels, whose first event may be an old one. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define ROOM "presence-room"
 
 static void say(fake *f, const char *event, const char *channel, const char *data)

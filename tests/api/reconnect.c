@@ -1,8 +1,6 @@
 /* Losing a connection and coming back: back-off, close codes, error events, limits. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 static uint32_t streams_before_loss;
 
 static void lose(fake *f)

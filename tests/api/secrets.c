@@ -3,7 +3,6 @@
    here, with answers that are full of secrets; then all that was said is searched for them. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 /* Each is in tests/check/secrets.txt, too: no log of the tests may have it. */
 #define APP_SECRET "app-5ecret-7c1e09"
 #define TOKEN "token-5ecret-91af42"

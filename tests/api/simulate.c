@@ -8,7 +8,6 @@
 #if !defined(SEEDS)
 #define SEEDS 15000
 #endif
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define SECRET_KEY FAKE_SHARED_SECRET
 #define OTHER_KEY "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 #define SEALED                                                                                     \

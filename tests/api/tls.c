@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define PREFIX TLS_HOST ":443: connecting: TLS: "
 
 /* The versions that this mbedTLS can speak. */
@@ -655,6 +654,15 @@ static void a_server_that_never_answers(void **state)
     assert_false(tls_run(&w, 14900));
     assert_true(tls_run(&w, 200));
     assert_int_equal(w.code, PUSHER_ERR_TIMEOUT);
+    assert_string_equal(w.message, PREFIX "no answer in time");
+    tls_end(&w);
+    tls_start(&w); /* and one that is not even reached */
+    w.connect_says = PUSHER_IO_WANT_WRITE;
+    options = tls_options(&w);
+    tls_client(&w, &options);
+    assert_true(tls_run(&w, 15100));
+    assert_int_equal(w.code, PUSHER_ERR_TIMEOUT);
+    assert_string_equal(w.message, TLS_HOST ":443: connecting: no answer in time");
     tls_end(&w);
 }
 

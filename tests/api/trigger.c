@@ -1,7 +1,6 @@
 /* Client events: what may be sent, what is refused and why, how many a second, and the queue. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define SENT(event, channel, data)                                                                 \
     "{\"event\":\"" event "\",\"channel\":\"" channel "\",\"data\":" data "}"
 

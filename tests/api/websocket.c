@@ -1,7 +1,6 @@
 /* RFC 6455 as a client has to keep it: frames in, control frames, what ends a connection. */
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define NEWS "{\"event\":\"news\",\"channel\":\"chat\",\"data\":\"x\"}"
 
 static void start(fake *f, const pusher_options *options)

@@ -6,41 +6,9 @@
  */
 #include "bench.h"
 #include "hobby.h"
+#include "mallocs.h"
 
 enum { CHANNELS = 10, BLOCK = 350 };
-
-static uint64_t malloc_calls; /* and calloc, realloc */
-static size_t malloc_bytes;   /* asked for            */
-
-#ifdef __GLIBC__
-extern void *__libc_malloc(size_t size);
-extern void *__libc_calloc(size_t count, size_t size);
-extern void *__libc_realloc(void *memory, size_t size);
-
-void *malloc(size_t size)
-{
-    malloc_calls++;
-    malloc_bytes += size;
-    return __libc_malloc(size);
-}
-
-void *calloc(size_t count, size_t size)
-{
-    malloc_calls++;
-    malloc_bytes += count * size;
-    return __libc_calloc(count, size);
-}
-
-void *realloc(void *memory, size_t size)
-{
-    malloc_calls++;
-    malloc_bytes += size;
-    return __libc_realloc(memory, size);
-}
-#define MALLOC_COUNTED true
-#else
-#define MALLOC_COUNTED false
-#endif
 
 int main(void)
 {
@@ -50,8 +18,9 @@ int main(void)
     bench_bytes block = bench_messages(BLOCK, CHANNELS);
     bench_count count = {0, 0};
     bench_arena mine = {NULL, 0, 0, 0, 0}, before;
-    uint64_t calls, before_calls, peer_calls;
-    size_t before_bytes, created;
+    uint64_t before_bytes, calls, before_calls, peer_calls;
+    size_t created;
+    bool counted = mallocs_start();
     double own, others;
     pusher_options options = bench_options(&wire);
     pusher_client *client;
@@ -80,20 +49,20 @@ int main(void)
     wire.stream_len = block.len;
     bench_stream(client, &wire, block.len * 10); /* until nothing grows any more */
     before = mine;
-    before_calls = malloc_calls;
+    before_calls = mallocs;
     count.events = 0;
     bench_stream(client, &wire, (uint64_t)messages * BENCH_FRAME);
-    calls = malloc_calls - before_calls;
+    calls = mallocs - before_calls;
     own = (double)(mine.calls - before.calls) / (double)messages;
     if (count.events != messages) bench_die("%" PRIu64 " events of %zu", count.events, messages);
 
     hobby_start(&peer, block, CHANNELS, &count);
-    before_calls = malloc_calls;
+    before_calls = mallocs;
     hobby_stream(&peer, (uint64_t)messages * BENCH_FRAME);
-    peer_calls = malloc_calls - before_calls;
+    peer_calls = mallocs - before_calls;
     hobby_stop(&peer);
 
-    if (MALLOC_COUNTED)
+    if (counted)
         bench_row("allocations", own + (double)calls / (double)messages, BENCH_AT_MOST, 0,
                   "%.3f of ours and %.3f of malloc an event (wslay events + jsmn + strcmp: %.1f)",
                   own, (double)calls / (double)messages, (double)peer_calls / (double)messages);

@@ -4,7 +4,8 @@
 # Needs root, and a mirror that apt knows. The system (0.7 GB, about a minute to make) is kept in
 # MBEDTLS36_ROOT, default: a folder under the temporary directory; to be rid of it, remove that.
 # Nothing of this machine is mounted in it but a /proc, which goes with the process that has it.
-# Last line "N passed, N failed"; or "mbedtls36: left out: ..." and success where it cannot be made.
+# Last line "N passed, N failed": "0 passed, 0 failed" after "mbedtls36: left out: ..." where it cannot
+# be made.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 root=${MBEDTLS36_ROOT:-${TMPDIR:-/tmp}/pusher-debian13}
@@ -12,7 +13,7 @@ log=build/log/mbedtls36
 mkdir -p "$log"
 [ $# -gt 0 ] || set -- unit/tls api/tls
 
-leave_out() { echo "mbedtls36: left out: $*"; exit 0; }
+leave_out() { echo "mbedtls36: left out: $*"; echo "0 passed, 0 failed"; exit 0; }
 
 inside() { # inside COMMAND: in that system, with a /proc, and with nothing of our environment
     # shellcheck disable=SC2016 # the inner shell expands

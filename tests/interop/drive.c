@@ -142,7 +142,6 @@ static bool put_presence(const pusher_event *event)
     return false;
 }
 
-
 static void put_data(const pusher_event *event)
 {
     if (event->data_was_string) {
@@ -492,7 +491,6 @@ static void read_auth(pusher_options *o, char *argument)
         ++*count;
     }
 }
-
 
 static void read_option(pusher_options *o, char *argument)
 {

@@ -8,12 +8,7 @@ static unsigned long steps_taken;
 #define STEPS_COUNT 1
 #endif
 
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
-
-#include "fake.h"
-
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
+#include "room.h"
 
 struct world {
     struct psh_env env;
@@ -28,13 +23,8 @@ static struct world w;
 
 static void open_world(void)
 {
-    pusher_options options;
-    memset(&options, 0, sizeof options);
     memset(&w, 0, sizeof w);
-    options.allocator.alloc_fn = fake_heap_alloc;
-    options.allocator.free_fn = fake_heap_free;
-    options.allocator.user_data = &w.heap;
-    psh_env_init(&w.env, &options);
+    use_heap(&w.env, &w.heap);
     memset(&w.bind, 0xA5, sizeof w.bind);
     psh_bind_init(&w.bind, &w.env);
 }

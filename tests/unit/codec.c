@@ -40,8 +40,6 @@ static int test_md(const mbedtls_md_info_t *info, const unsigned char *at, size_
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 /* ---- base64 ---------------------------------------------------------------------------------- */
 
 static void base64_is(const unsigned char *bytes, size_t len, const char *expected)

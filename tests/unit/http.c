@@ -1,10 +1,6 @@
 /* The http room: a response head, byte by byte, and the request's pieces. */
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
+#include "room.h"
 
-#include "fake.h"
-
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define OK "HTTP/1.1 101 Switching Protocols\r\n"
 
 /* What the reader says about some bytes: "101 Switching Protocols|name=value|end+3", where 3 bytes
@@ -372,24 +368,6 @@ static void a_request_that_does_not_fit_says_so(void **state)
 }
 
 /* ---- where to ------------------------------------------------------------------------------- */
-
-static void use_heap(struct psh_env *env, fake_heap *heap)
-{
-    pusher_options options;
-    memset(&options, 0, sizeof options);
-    memset(heap, 0, sizeof *heap);
-    options.allocator.alloc_fn = fake_heap_alloc;
-    options.allocator.free_fn = fake_heap_free;
-    options.allocator.user_data = heap;
-    psh_env_init(env, &options);
-}
-
-static void heap_is_empty(const fake_heap *heap)
-{
-    assert_null(heap->violation);
-    assert_int_equal(heap->live_blocks, 0);
-    assert_int_equal(heap->live_bytes, 0);
-}
 
 #define LABEL54 "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz-"
 #define LABEL63 LABEL54 "123456789"

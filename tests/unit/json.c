@@ -16,8 +16,6 @@
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 struct bytes {
     const char *at;
     size_t len;

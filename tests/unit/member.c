@@ -1,12 +1,7 @@
 /* The member room: every shape a presence list comes in, and the list beside a plain model. */
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
-
-#include "fake.h"
+#include "room.h"
 
 #include <time.h>
-
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 
 struct world {
     struct psh_env env;
@@ -16,13 +11,8 @@ struct world {
 
 static void open_world(struct world *w, uint64_t seed, uint32_t max)
 {
-    pusher_options options;
-    memset(&options, 0, sizeof options);
     memset(w, 0, sizeof *w);
-    options.allocator.alloc_fn = fake_heap_alloc;
-    options.allocator.free_fn = fake_heap_free;
-    options.allocator.user_data = &w->heap;
-    psh_env_init(&w->env, &options);
+    use_heap(&w->env, &w->heap);
     uint64_t key[2];
     key[0] = fake_next_random(&seed);
     key[1] = fake_next_random(&seed);

@@ -4,8 +4,6 @@
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 static enum psh_kind kind_of(const char *name, size_t len)
 {
     struct psh_value value;

@@ -1,31 +1,9 @@
 /* The http room: whole answers to a POST, in every framing, in any cut, and bad ones. */
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
+#include "room.h"
 
-#include "fake.h"
-
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define OK "HTTP/1.1 200 OK\r\n"
 #define SIZED(n) OK "Content-Length: " #n "\r\n\r\n"
 #define CHUNKED OK "Transfer-Encoding: chunked\r\n\r\n"
-
-static void use_heap(struct psh_env *env, fake_heap *heap)
-{
-    pusher_options options;
-    memset(&options, 0, sizeof options);
-    memset(heap, 0, sizeof *heap);
-    options.allocator.alloc_fn = fake_heap_alloc;
-    options.allocator.free_fn = fake_heap_free;
-    options.allocator.user_data = heap;
-    psh_env_init(env, &options);
-}
-
-static void heap_is_empty(const fake_heap *heap)
-{
-    assert_null(heap->violation);
-    assert_int_equal(heap->live_blocks, 0);
-    assert_int_equal(heap->live_bytes, 0);
-}
 
 /* What is said of bytes that come in these pieces: "200 keep [body] +3" when 3 bytes were left
    over; "200 [body] end" when the end of the stream ended it; "bad: why"; "big"; "memory". */

@@ -21,8 +21,6 @@ static int test_poly1305_mac(const unsigned char key[32], const unsigned char *a
 
 #include <sodium.h>
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 struct box {
     unsigned char key[PSH_BOX_KEY], nonce[PSH_BOX_NONCE];
     unsigned char *plain, *sealed; /* sealed: the tag, then as many bytes as plain */

@@ -61,8 +61,6 @@ static int stand_in_clock(clockid_t id, struct timespec *now);
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 /* ---- stand-ins ------------------------------------------------------------------------------ */
 
 static struct {

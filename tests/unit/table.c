@@ -1,10 +1,5 @@
 /* The table room: names to items, beside a model that searches a plain array. */
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
-
-#include "fake.h"
-
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
+#include "room.h"
 
 struct item {
     struct psh_entry entry;
@@ -19,13 +14,8 @@ struct world {
 
 static void open_world(struct world *w, uint64_t seed)
 {
-    pusher_options options;
-    memset(&options, 0, sizeof options);
     memset(w, 0, sizeof *w);
-    options.allocator.alloc_fn = fake_heap_alloc;
-    options.allocator.free_fn = fake_heap_free;
-    options.allocator.user_data = &w->heap;
-    psh_env_init(&w->env, &options);
+    use_heap(&w->env, &w->heap);
     uint64_t key[2];
     key[0] = fake_next_random(&seed);
     key[1] = fake_next_random(&seed);

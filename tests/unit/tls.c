@@ -45,7 +45,6 @@ static psa_status_t stand_in_psa(void);
 
 #include "tls.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define EACH_VERSION(minor) for (int minor = 3; minor <= 3 + TLS_HAS_13; minor++)
 
 /* What fails, and how; zero means that mbedTLS does it. */

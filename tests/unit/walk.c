@@ -15,7 +15,6 @@
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 #define ROUNDS 20000
 
 /* ---- random valid texts ---------------------------------------------------------------------- */

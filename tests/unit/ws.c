@@ -5,8 +5,6 @@
 
 #include "fake.h"
 
-#define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
-
 /* ---- a socket under test -------------------------------------------------------------------- */
 
 struct source {
