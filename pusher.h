@@ -512,7 +512,8 @@ typedef struct pusher_options {
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
     uint32_t max_channels;           /* 1048576; at most 16777216                               */
     uint32_t max_members;            /* 10000: in one presence channel                          */
-    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key         */
+    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key, in one
+                                        channel                                                 */
     uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
     uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
     uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
@@ -638,7 +639,8 @@ PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel ch
 
 /* Signs the user in on this connection and on each that follows. The outcome is told to the
    handlers of PUSHER_USER and PUSHER_ALL: pusher:signin_success, or pusher:signin_error (refused,
-   or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
+   or not answered within signin_timeout_ms). Called again it asks once more if that was a refusal;
+   else it changes nothing. PUSHER_ERR_AUTH: options.auth has no way for users. */
 PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
 
 /* The user's id while signed in, else NULL. Lives until the next poll. */
@@ -6627,22 +6629,33 @@ static void psh_auth_secret_buf(struct psh_buf *buf)
     buf->secret = true;
 }
 
+/* One more header; _MEMORY: there is no room for it, _ARGUMENT: it cannot be sent. */
+static pusher_result psh_auth_field(const struct psh_env *env, struct psh_buf *fields,
+                                    const char *name, const char *value)
+{
+    PUSHER_ASSERT(fields->secret);
+    if (!psh_env_reserve(env, fields, strlen(name) + strlen(value) + 4)) return PUSHER_ERR_MEMORY;
+    return psh_http_field(env, fields, name, value) ? PUSHER_OK : PUSHER_ERR_ARGUMENT;
+}
+
 /* Fixed headers and parameters, in the form in which they are sent. */
 static const char *psh_auth_set_pairs(const struct psh_env *env, struct psh_auth *auth,
-                                      const pusher_auth_options *o)
+                                      const pusher_auth_options *o, bool *memory)
 {
-    for (size_t i = 0; i < o->header_count; i++) {
+    pusher_result result = PUSHER_OK;
+    for (size_t i = 0; i < o->header_count && !*memory; i++) {
         const pusher_pair *pair = &o->headers[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_field(env, &auth->fixed_fields, pair->name, pair->value))
+        if (pair->name && pair->value)
+            result = psh_auth_field(env, &auth->fixed_fields, pair->name, pair->value);
+        if (!pair->name || !pair->value || result == PUSHER_ERR_ARGUMENT)
             return "options.auth.headers has one that cannot be sent";
+        *memory = result == PUSHER_ERR_MEMORY;
     }
-    for (size_t i = 0; i < o->param_count; i++) {
+    for (size_t i = 0; i < o->param_count && !*memory; i++) {
         const pusher_pair *pair = &o->params[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
-                           strlen(pair->value)))
-            return "options.auth.params has one that cannot be sent";
+        if (!pair->name || !pair->value) return "options.auth.params has one that cannot be sent";
+        *memory = !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
+                                 strlen(pair->value));
     }
     return NULL;
 }
@@ -6703,7 +6716,7 @@ static const char *psh_auth_init(struct psh_auth *auth, const struct psh_env *en
     if (!wrong && o->endpoint) wrong = psh_http_url(env, o->endpoint, &auth->channel_url, memory);
     if (!wrong && o->user_endpoint && !*memory)
         wrong = psh_http_url(env, o->user_endpoint, &auth->user_url, memory);
-    if (!wrong) wrong = psh_auth_set_pairs(env, auth, o);
+    if (!wrong && !*memory) wrong = psh_auth_set_pairs(env, auth, o, memory);
     if (wrong || *memory) return wrong;
     *memory = !psh_auth_set_text(env, &auth->key, options->key) ||
               !psh_auth_set_text(env, &auth->secret, o->secret) ||
@@ -6730,8 +6743,9 @@ static bool psh_auth_sign(const struct psh_env *env, const struct psh_auth *auth
     pieces[3].at = end;
     pieces[4].at = data ? data : "";
     for (int i = 0; i < 5; i++) pieces[i].len = strlen(pieces[i].at);
+    if (!psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
     ask->text = (char *)psh_env_alloc(env, cap);
-    if (!ask->text || !psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
+    if (!ask->text) return false;
     psh_env_text(&text, ask->text, cap);
     psh_env_add(&text, "\"auth\":\"");
     psh_env_add(&text, auth->key);
@@ -6780,7 +6794,7 @@ static bool psh_auth_begin(const struct psh_env *env, struct psh_auth *auth,
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE);
     const char *id = request->socket_id, *name = request->channel_name;
     auth->ticket = request->ticket;
-    auth->fields.len = auth->params.len = auth->out.len = auth->out_at = auth->retry = 0;
+    auth->fields.len = auth->params.len = auth->out.len = 0;
     if (!psh_http_form(env, &auth->params, "socket_id", id, strlen(id))) return false;
     if (*name && !psh_http_form(env, &auth->params, "channel_name", name, strlen(name)))
         return false;
@@ -7044,7 +7058,7 @@ struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
-    uint32_t deadline;     /* of the answer; low bits of the client's time */
+    uint32_t deadline;     /* of the answer or wait; low bits of the client's time */
     uint32_t more;         /* id of its struct psh_more, or 0 */
 };
 
@@ -7079,7 +7093,7 @@ struct psh_more {
     struct psh_crypt *crypt;
 };
 
-/* Lists of channels by what they wait for; the first three until a deadline. */
+/* Lists of channels by what they wait for; the first three, and RETRY, until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
                 PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
                 PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
@@ -7134,7 +7148,7 @@ struct pusher_client {
     uint32_t budget;               /* what the present poll may still send */
     uint64_t gap_from, gap_before; /* since when events may have been missed, on channels that went
                                       with the last connection, and on those that went before */
-    uint64_t retry_auth_at;        /* when authorizations are asked for again */
+    uint64_t retry_auth_at;        /* when the last in that list is asked for again */
     int dispatched;
 
     struct psh_ws ws;
@@ -7418,7 +7432,6 @@ static void psh_client_post_close(pusher_client *client)
     if (!auth) return;
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
-    auth->reused = false;
     psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
@@ -8897,7 +8910,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
                                             const struct psh_value *channel_data, bool *memory)
 {
     char id[PSH_USER_ID];
-    if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
+    if (channel_data->raw_len == 0 || *channel_data->raw == 'n')
+        return NULL; /* then, or if it is null, the signed-in user counts */
     if (!channel_data->string ||
         !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
@@ -9348,9 +9362,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
 {
     uint32_t wait = psh_client_backoff(client, more->ask.attempt);
     if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
-    uint64_t at = client->now + wait;
+    uint64_t at = client->now + (wait > INT32_MAX ? INT32_MAX : wait);
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
-        client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+        client->retry_auth_at = at; /* not before those in front: many are asked for together */
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": authorization put off: ");
@@ -9358,9 +9372,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
-    if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
-        psh_client_at(client, index)->entry.state == PSH_SUB_LIVE)
-        psh_client_set_work(client, index, PSH_WORK_RETRY);
+    (void)psh_client_sub(client, index, PSH_SUB_DEFER); /* a live one waits, too, and stays so */
+    psh_client_set_work(client, index, PSH_WORK_RETRY);
+    psh_client_at(client, index)->deadline = (uint32_t)client->retry_auth_at;
 }
 
 /* A presence channel's answer may leave it to the sign-in who this client is. */
@@ -9368,8 +9382,7 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
                                   const struct psh_more *more)
 {
     pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
-    return psh_proto_is_presence(kind) && client->auth &&
-           !strstr(more->ask.text, ",\"channel_data\":");
+    return psh_proto_is_presence(kind) && !strstr(more->ask.text, ",\"channel_data\":");
 }
 
 /* Is a sign-in under way? */
@@ -9391,6 +9404,7 @@ static void psh_client_granted(pusher_client *client, uint32_t index, struct psh
     } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
         psh_client_set_work(client, index, PSH_WORK_USER);
     } else if (unknown && !client->user_id) {
+        client->stats.auth_failures++;
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
@@ -9483,8 +9497,8 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of a list's first deadline; all in it have the same time to answer, so it is in the
-   order of deadlines. */
+/* The time of a list's first deadline. It is in their order: all in it have the same time to
+   answer, or wait behind one another. */
 static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
     uint32_t first = client->work[work].first;
@@ -9522,8 +9536,8 @@ static void psh_client_unanswered(pusher_client *client)
 static void psh_client_wake(pusher_client *client)
 {
     struct psh_list *waiting = &client->work[PSH_WORK_RETRY];
-    if (client->now < client->retry_auth_at) return;
-    for (int woken = 0; waiting->first && woken < PSH_BATCH; woken++) {
+    for (int woken = 0; woken < PSH_BATCH; woken++) {
+        if (psh_client_answer_at(client, PSH_WORK_RETRY) > client->now) return;
         uint32_t index = waiting->first - 1;
         if (psh_client_at(client, index)->entry.state == PSH_SUB_RETRYING)
             (void)psh_client_sub(client, index, PSH_SUB_WAKE);
@@ -9568,7 +9582,7 @@ static uint64_t psh_client_due(const pusher_client *client)
         due = psh_client_min(due, psh_client_ping_at(client));
         for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++)
             due = psh_client_min(due, psh_client_answer_at(client, (enum psh_work)i));
-        if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_RETRY));
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
     }
@@ -10405,7 +10419,10 @@ static pusher_result psh_client_reject(pusher_client *client, pusher_ticket tick
 static uint32_t psh_client_in_batch(const pusher_client *client, uint32_t batch,
                                     const struct psh_value *key)
 {
-    uint32_t index = psh_client_find(client, key->at, key->len); /* names need no escapes */
+    char name[201]; /* the longest, and its NUL */
+    size_t len = 0;
+    if (!psh_json_to_text(key->at, key->len, name, sizeof name, &len)) return PSH_NONE;
+    uint32_t index = psh_client_find(client, name, len);
     const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
     return more && more->ask.serial && more->ask.batch == batch ? index : PSH_NONE;
 }
@@ -10442,16 +10459,14 @@ static pusher_result psh_client_auth_header(pusher_client *client, const char *n
                                             const char *value)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->preparing) {
-        size_t len = strlen(name) + strlen(value) + 4;
-        if (!psh_env_reserve(&client->env, &auth->fields, len)) {
-            auth->starved = true;
-            return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
-        }
-        if (psh_http_field(&client->env, &auth->fields, name, value)) return PUSHER_OK;
-    }
-    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
-                             "not in auth.prepare_fn, or not a header that can be sent");
+    pusher_result result = PUSHER_ERR_ARGUMENT;
+    if (auth && auth->preparing) result = psh_auth_field(&client->env, &auth->fields, name, value);
+    if (result == PUSHER_OK) return result;
+    if (result == PUSHER_ERR_ARGUMENT)
+        return psh_client_failed(client, result,
+                                 "not in auth.prepare_fn, or not a header that can be sent");
+    auth->starved = true;
+    return psh_client_failed(client, result, NULL);
 }
 
 static pusher_result psh_client_auth_param(pusher_client *client, const char *name,
