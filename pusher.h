@@ -2673,8 +2673,9 @@ static double psh_json_round(struct psh_json_binary from)
 {
     PUSHER_ASSERT(from.mantissa >> 63);
     int drop = from.exponent + 63 < -1022 ? 11 - 1022 - 63 - from.exponent : 11; /* subnormal */
-    if (drop > 63) return 0;
-    uint64_t kept = from.mantissa >> drop, rest = from.mantissa << (64 - drop);
+    if (drop > 64) return 0;
+    uint64_t kept = drop < 64 ? from.mantissa >> drop : 0;
+    uint64_t rest = drop < 64 ? from.mantissa << (64 - drop) : from.mantissa;
     if (rest > UINT64_C(1) << 63 || (rest == UINT64_C(1) << 63 && (kept & 1))) kept++;
     double value = (double)kept;
     int exponent = from.exponent + drop;
@@ -5326,6 +5327,7 @@ static void psh_sockets_resolve(struct psh_lookup *lookup, int flags)
     struct addrinfo hints, *list = NULL;
     memset(&hints, 0, sizeof hints);
     hints.ai_socktype = SOCK_STREAM;
+    hints.ai_protocol = IPPROTO_TCP; /* some systems have other streams, too */
     hints.ai_flags = flags | AI_NUMERICSERV;
     int error = getaddrinfo(lookup->host, lookup->port, &hints, &list);
     psh_sockets_lock(&lookup->lock);
@@ -5591,7 +5593,9 @@ PUSHER_DEF pusher_random pusher_sockets_random(void)
 #include <mbedtls/version.h>
 #include <mbedtls/x509_crt.h>
 
-#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000 || defined(MBEDTLS_USE_PSA_CRYPTO) ||                      \
+    (MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C))
+#define PSH_TLS_PSA 1
 #include <psa/crypto.h>
 #endif
 #if defined(_WIN32)
@@ -6503,8 +6507,7 @@ static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env
         mbedtls_ssl_session_init(&tls->sessions[i].session);
     tls->config = o->ssl_config ? (const mbedtls_ssl_config *)o->ssl_config : &tls->own;
     *wrong = NULL;
-#if MBEDTLS_VERSION_NUMBER >= 0x04000000 ||                                                        \
-    (MBEDTLS_VERSION_NUMBER >= 0x03000000 && defined(MBEDTLS_PSA_CRYPTO_C))
+#if defined(PSH_TLS_PSA)
     if (psa_crypto_init() != PSA_SUCCESS)
         *wrong = "TLS: mbedTLS' crypto does not start: no memory, or no random source of its own";
 #endif
@@ -7713,6 +7716,7 @@ static bool psh_client_stage(pusher_client *client, const char *text, size_t len
 {
     if (!psh_ws_send_text(&client->ws, text, len)) return false;
     client->stats.messages_sent++;
+    client->last_sent = client->now; /* pongs do not count: they need not count for the server */
     return true;
 }
 
@@ -8020,7 +8024,6 @@ static bool psh_client_flush(pusher_client *client)
         }
         PUSHER_ASSERT((size_t)put <= len);
         client->want_send = 0;
-        client->last_sent = client->now;
         client->stats.bytes_sent += (uint64_t)put;
         client->budget -= (size_t)put > client->budget ? client->budget : (uint32_t)put;
         psh_ws_sent(&client->ws, (size_t)put);

@@ -765,6 +765,22 @@ static void ping_when_nothing_is_sent(void **state)
     fake_end(&f);
 }
 
+/* A server may count messages only, and something between us and it may ping all the time. */
+static void a_pong_is_no_message(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    fake_online(&f);
+    for (int i = 0; i < 12; i++) {
+        fake_frame(&f, 0x89, "", 0);
+        fake_pass(&f, 10000);
+        fake_expect_pong(&f);
+    }
+    fake_expect_text(&f, FAKE_PING);
+    fake_end(&f);
+}
+
 static void no_pong_is_a_loss(void **state)
 {
     (void)state;
@@ -1070,6 +1086,7 @@ int main(void)
         cmocka_unit_test(an_event_loop_pings_in_time),
         cmocka_unit_test(the_servers_own_timeout_counts_if_shorter),
         cmocka_unit_test(ping_when_nothing_is_sent),
+        cmocka_unit_test(a_pong_is_no_message),
         cmocka_unit_test(no_pong_is_a_loss),
         cmocka_unit_test(any_byte_is_an_answer),
         cmocka_unit_test(pings_are_answered),
