@@ -749,8 +749,8 @@ PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher
    surrogate pair gives U+FFFD. */
 PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
 
-/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 15 digits and powers
-   of ten up to 22; else at most one unit of the last place away. What is too large is infinite, as
+/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 19 digits and powers
+   of ten up to 27; else at most one unit of the last place away. What is too large is infinite, as
    in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
 PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
 
@@ -2615,7 +2615,8 @@ static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
     return true;
 }
 
-/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double. */
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double; the lowest
+   one is also set when more would follow, so that rounding to a double still knows of it. */
 struct psh_json_binary {
     uint64_t mantissa;
     int exponent;
@@ -2638,9 +2639,27 @@ static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct ps
         product.exponent--;
         low <<= 1;
     }
-    if (low >> 63 && product.mantissa != UINT64_MAX) product.mantissa++;
+    if (low) product.mantissa |= 1;
     PUSHER_ASSERT(product.mantissa >> 63);
     return product;
+}
+
+static struct psh_json_binary psh_json_over(struct psh_json_binary a, struct psh_json_binary b)
+{
+    PUSHER_ASSERT(a.mantissa >> 63 && b.mantissa >> 63);
+    struct psh_json_binary quotient = {0, a.exponent - b.exponent + 1};
+    uint64_t rest = a.mantissa;
+    bool carry = false; /* rest's bit above the top */
+    while (!(quotient.mantissa >> 63)) {
+        bool bit = carry || rest >= b.mantissa;
+        if (bit) rest -= b.mantissa;
+        quotient.mantissa = quotient.mantissa << 1 | bit;
+        quotient.exponent--;
+        carry = rest >> 63;
+        rest <<= 1;
+    }
+    if (rest || carry) quotient.mantissa |= 1;
+    return quotient;
 }
 
 /* The nearest double, by steps that are exact: no libm, and no layout of doubles is assumed. */
@@ -2659,39 +2678,31 @@ static double psh_json_round(struct psh_json_binary from)
     return value * (double)(UINT64_C(1) << exponent);
 }
 
-/* digits * 10^exponent by repeated squaring of 10 or 1/10; each step is off by less than a unit of
-   its 64 bits, all together by less than a fifth of a double's last place. */
+/* digits * 10^exponent, by repeated squaring. In 64 bits 10^27 is still exact; beyond, a step is
+   off by less than a unit, all together by less than a tenth of a double's last place. Whole
+   numbers only: a machine that computes doubles in more bits than they have rounds twice. */
 static double psh_json_power(uint64_t digits, int exponent)
 {
     PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
     struct psh_json_binary value = {digits, 0};
+    struct psh_json_binary scale = {UINT64_C(1) << 63, -63};
     struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
-    if (exponent < 0) {
-        power.mantissa = UINT64_C(0xCCCCCCCCCCCCCCCD);
-        power.exponent = -67;
-        exponent = -exponent;
-    }
     for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
-    for (; exponent > 0; exponent >>= 1) {
-        if (exponent & 1) value = psh_json_times(value, power);
+    for (int left = exponent < 0 ? -exponent : exponent; left > 0; left >>= 1) {
+        if (left & 1) scale = psh_json_times(scale, power);
         power = psh_json_times(power, power);
     }
-    return psh_json_round(value);
+    return psh_json_round(exponent < 0 ? psh_json_over(value, scale)
+                                       : psh_json_times(value, scale));
 }
 
 static double psh_json_to_double(const char *at, size_t len)
 {
     struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
-    int64_t places = decimal.exponent < 0 ? -decimal.exponent : decimal.exponent;
-    double value = (double)decimal.digits;
-    if (decimal.digits > UINT64_C(1) << 53 || places > 22) {
-        if (places > 512) places = 512;
-        value = psh_json_power(decimal.digits, (int)(decimal.exponent < 0 ? -places : places));
-    } else { /* both are exact, so that one step rounds once */
-        double power = 1;
-        for (; places > 0; places--) power *= 10;
-        value = decimal.exponent < 0 ? value / power : value * power;
-    }
+    int64_t exponent = decimal.exponent;
+    if (exponent > 512) exponent = 512;
+    if (exponent < -512) exponent = -512;
+    double value = decimal.digits ? psh_json_power(decimal.digits, (int)exponent) : 0;
     return decimal.negative ? -value : value;
 }
 
