@@ -2060,7 +2060,8 @@ static const char *psh_json_key(const char *at, const char *end, char *out,
     at = psh_json_string(at + 1, end, out + 1, &len);
     if (!at) return NULL;
     out[0] = out[len + 1] = '"';
-    *value = psh_json_member(envelope, out, len + 2);
+    bool quote = memchr(out + 1, '"', len) != NULL; /* "data\"" only begins like "data" */
+    *value = quote ? NULL : psh_json_member(envelope, out, len + 2);
     return at;
 }
 
