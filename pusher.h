@@ -514,7 +514,8 @@ typedef struct pusher_options {
     uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
     uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
     uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
-                                        confirmed fails; else it waits, up to so many bytes     */
+                                        confirmed fails; else it waits, up to so many bytes,
+                                        unless the channel is refused                           */
 } pusher_options;
 
 /* ---- a client's life ----------------------------------------------------------------------- */
@@ -10241,10 +10242,10 @@ static const char *psh_client_trigger_fault(pusher_result result)
 static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
                                              const struct psh_text *text)
 {
-    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
-    bool online = client->phase == PSH_ONLINE;
-    size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live || client->triggers.first)) {
+    unsigned char state = psh_client_at(client, index)->entry.state;
+    bool live = state == PSH_SUB_LIVE, online = client->phase == PSH_ONLINE;
+    size_t left = state == PSH_SUB_REFUSED ? 0 : client->max_queued; /* it would wait in vain */
+    if (left && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)
