@@ -7018,8 +7018,8 @@ struct psh_link {
     uint32_t before, next; /* ids: index + 1 */
 };
 
-/* In entry.flags. */
-enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
+/* In entry.flags. LONG_AGO: other channels have been live since. */
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG_AGO = 4 };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
@@ -7113,7 +7113,8 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
-    uint64_t gap_from;             /* since when events may have been missed */
+    uint64_t gap_from;             /* since when events may have been missed; */
+    uint64_t long_gap_from;        /* by channels that were live long ago */
     uint64_t retry_auth_at;        /* when authorizations are asked for again */
     int dispatched;
 
@@ -7409,13 +7410,30 @@ static void psh_client_sign_out(pusher_client *client)
     client->user_owed = false;
 }
 
+/* From when on events are missed: by those that are live, from now; by those that did not become
+   live on this connection, from the time before it, which is kept until the last of them is. */
+static void psh_client_gap(pusher_client *client)
+{
+    bool longer = false;
+    if (!client->acked) return;
+    for (uint32_t id = client->order.first; id;) {
+        struct psh_channel *channel = psh_client_at(client, id - 1);
+        unsigned char *flags = &channel->entry.flags;
+        longer = longer || (*flags & PSH_FLAG_LONG_AGO);
+        if ((*flags & PSH_FLAG_WAS_LIVE) && id - 1 != client->user) *flags |= PSH_FLAG_LONG_AGO;
+        id = channel->link[PSH_BY_ORDER].next;
+    }
+    if (!longer) client->long_gap_from = client->gap_from;
+    client->gap_from = client->last_received;
+    client->acked = false;
+}
+
 /* The connection has gone: those somebody holds queue up again in the order of subscription, and
    the rest has nothing left to wait for. */
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
-    if (client->acked) client->gap_from = client->last_received;
-    client->acked = false;
+    psh_client_gap(client);
     psh_client_sign_out(client);
     if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
@@ -8228,7 +8246,9 @@ static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
     if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
     pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
     bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
-    if (again) event.outage_ms = (uint32_t)(client->now - client->gap_from);
+    bool longer = channel->entry.flags & PSH_FLAG_LONG_AGO;
+    uint64_t from = longer ? client->long_gap_from : client->gap_from;
+    if (again) event.outage_ms = (uint32_t)(client->now - from);
     client->acked = true;
     channel->entry.flags =
         psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
