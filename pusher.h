@@ -8201,16 +8201,17 @@ static void psh_client_tell_member(pusher_client *client, uint32_t index, enum p
     psh_client_tell(client, index, &event);
 }
 
-/* Who is in `these` and not in `those`. */
+/* Who is in `these` and not in `those`; until a handler gives the channel up. */
 static void psh_client_tell_difference(pusher_client *client, uint32_t index, enum psh_kind kind,
                                        const struct psh_members *these,
                                        const struct psh_members *those)
 {
     struct psh_envelope envelope;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     memset(&envelope, 0, sizeof envelope);
-    envelope.channel.at = psh_client_at(client, index)->entry.name;
+    envelope.channel.at = entry->name;
     envelope.channel.string = true;
-    for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
+    for (uint32_t i = 0; i < these->count && entry->references > 0 && !client->doomed; i++) {
         struct psh_member *who = these->items[i];
         const char *id = psh_member_id(who);
         if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
