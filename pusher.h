@@ -562,7 +562,8 @@ PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
 
-/* This connection's socket id while connected, else NULL. Lives until the next poll. */
+/* This connection's socket id while connected, else NULL. Lives until the next poll, or, inside a
+   callback, until that returns. */
 PUSHER_DEF const char *pusher_socket_id(const pusher_client *client);
 
 /* About the last call on this client that failed; code PUSHER_OK if none has. Never NULL. */
@@ -640,7 +641,7 @@ PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel ch
    or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
 PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
 
-/* The user's id while signed in, else NULL. Lives until the next poll. */
+/* The user's id while signed in, else NULL. Lives as long as that of the socket. */
 PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
 
 /* ---- answering authorizations -------------------------------------------------------------- */
@@ -3111,7 +3112,7 @@ static void psh_bind_free(struct psh_bind *bind)
 /* The members of a presence channel: an array without gaps, and flat open addressing to find one
    by its id. Ids come from strangers, so the hash is keyed. */
 
-enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+enum { PSH_MEMBER_MAX_ID = 512 }; /* bytes: pusher.com allows 128 characters */
 
 enum psh_member_result {
     PSH_MEMBER_ADDED = 0,
@@ -3266,13 +3267,12 @@ static enum psh_member_result psh_member_change(struct psh_members *members, uin
     return PSH_MEMBER_CHANGED;
 }
 
-/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
-   BAD: the id is too long. */
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it
+   has. */
 static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
                                              size_t id_len, const char *info, size_t info_len)
 {
     PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
-    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
     uint32_t hash = psh_member_hash(members, id, id_len);
     uint32_t index = psh_member_look_up(members, hash, id, id_len);
     if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
@@ -4750,7 +4750,7 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
     return value->raw_len > 0;
 }
 
-enum { PSH_USER_ID = 256 };
+enum { PSH_USER_ID = 513 }; /* with the NUL */
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
    channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was

@@ -211,6 +211,30 @@ static void what_cannot_be_read_leaves_the_list_alone(void **state)
     fake_end(&f);
 }
 
+/* pusher.com allows 128 characters, and a character may have four bytes. */
+static void ids_of_128_characters(void **state)
+{
+    (void)state;
+    fake f;
+    pusher_channel channel = begin(&f, 0);
+    char id[2][513], data[1200];
+    for (int i = 0; i < 128; i++) {
+        memcpy(id[0] + 4 * i, "\xF0\x9F\x98\x80", 5);
+        memcpy(id[1] + 4 * i, "\xF0\x9F\x98\x81", 5);
+    }
+    snprintf(data, sizeof data, "{\"presence\":{\"ids\":[\"%s\"],\"hash\":{},\"count\":1}}", id[0]);
+    snapshot(&f, data);
+    assert_true(has(&f, channel, id[0], ""));
+    snprintf(data, sizeof data, "{\"user_id\":\"%s\",\"user_info\":1}", id[1]);
+    say(&f, "pusher_internal:member_added", ROOM, data);
+    assert_true(has(&f, channel, id[1], "1"));
+    snprintf(data, sizeof data, "{\"user_id\":\"%s\"}", id[0]);
+    say(&f, "pusher_internal:member_removed", ROOM, data);
+    assert_int_equal(pusher_member_count(f.client, channel), 1);
+    assert_int_equal(f.errors, 0);
+    fake_end(&f);
+}
+
 static void a_limit_is_said(void **state)
 {
     (void)state;
@@ -338,6 +362,7 @@ int main(void)
         cmocka_unit_test(the_difference_is_told_after_a_loss),
         cmocka_unit_test(an_outage_may_last_several_connections),
         cmocka_unit_test(what_cannot_be_read_leaves_the_list_alone),
+        cmocka_unit_test(ids_of_128_characters),
         cmocka_unit_test(a_limit_is_said),
         cmocka_unit_test(ten_thousand_members),
         cmocka_unit_test(unsubscribing_in_the_middle_of_a_difference),
