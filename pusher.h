@@ -134,7 +134,7 @@
  *     Pinning and client certificates: make an mbedtls_ssl_config of your own and give it as
  *     options.tls.ssl_config. It is used as it is; a verify callback of yours may forgive what it
  *     likes, but an address as host works from mbedTLS 3.5 on only, and a result that is not clean
- *     is refused.
+ *     is refused, as is every server with MBEDTLS_SSL_VERIFY_NONE.
  *     A device without a clock: mbedTLS compares dates with time(). At 1970 every certificate is
  *     "not valid before ..., by this machine's clock": set the clock first. Built without
  *     MBEDTLS_HAVE_TIME_DATE it does not look at dates, and expired certificates pass.
@@ -317,7 +317,8 @@ typedef struct pusher_event {
                                  pusher:cache_miss came before it. No server marks it: an event
                                  published in that very moment looks the same                   */
     uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
-                                 long events may have been missed; else 0                       */
+                                 long events may have been missed, jumps of the clock (a laptop
+                                 slept) included; else 0                                        */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -446,7 +447,8 @@ typedef enum pusher_tls_mode {
     PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
-    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000: "TLS only". The same   */
+    PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only": port 80 then
+                                becomes 443. PUSHER_ERR_UNSUPPORTED as above                    */
 } pusher_tls_mode;
 
 /* See TLS above. All zero is safe, and enough where the system has a list of authorities. */
@@ -510,7 +512,8 @@ typedef struct pusher_options {
     uint32_t max_poll_bytes;         /* 65536: read, and written, in one poll; at least 512     */
     uint32_t max_channels;           /* 1048576; at most 16777216                               */
     uint32_t max_members;            /* 10000: in one presence channel                          */
-    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key         */
+    uint32_t max_held_bytes;         /* 65536: encrypted events that wait for a new key, in one
+                                        channel                                                 */
     uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
     uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
     uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
@@ -638,7 +641,8 @@ PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel ch
 
 /* Signs the user in on this connection and on each that follows. The outcome is told to the
    handlers of PUSHER_USER and PUSHER_ALL: pusher:signin_success, or pusher:signin_error (refused,
-   or not answered within signin_timeout_ms). PUSHER_ERR_AUTH: options.auth has no way for users. */
+   or not answered within signin_timeout_ms). Called again it asks once more if that was a refusal;
+   else it changes nothing. PUSHER_ERR_AUTH: options.auth has no way for users. */
 PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
 
 /* The user's id while signed in, else NULL. Lives as long as that of the socket. */
@@ -751,8 +755,8 @@ PUSHER_DEF bool pusher_json_each(pusher_json container, size_t *position, pusher
    surrogate pair gives U+FFFD. */
 PUSHER_DEF bool pusher_json_string(pusher_json value, char *out, size_t cap, size_t *len);
 
-/* A number. Exact for whole numbers up to 2^53; rounded correctly with up to 19 digits and powers
-   of ten up to 27; else at most one unit of the last place away. What is too large is infinite, as
+/* A number: the nearest double with up to 19 digits and powers of ten up to 27, whole numbers up to
+   2^53 exactly; else at most one unit of the last place away. What is too large is infinite, as
    in JSON.parse. False: value is no number, or out is NULL; *out is then left alone. */
 PUSHER_DEF bool pusher_json_number(pusher_json value, double *out);
 
@@ -1049,7 +1053,9 @@ static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t
     psh_env_add_bytes(text, bytes, len);
     for (size_t i = from; i < text->len; i++) {
         unsigned char byte = (unsigned char)text->at[i];
-        if (byte < 0x20 || byte == 0x7F) text->at[i] = '?';
+        bool above = i > from && (unsigned char)text->at[i - 1] == 0xC2 && (byte & 0xE0) == 0x80;
+        if (above) text->at[i - 1] = '?'; /* U+0080 to U+009F */
+        if (above || byte < 0x20 || byte == 0x7F) text->at[i] = '?';
     }
 }
 
@@ -2618,8 +2624,8 @@ static bool psh_json_to_int64(const char *at, size_t len, int64_t *out)
     return true;
 }
 
-/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double; the lowest
-   one is also set when more would follow, so that rounding to a double still knows of it. */
+/* mantissa * 2^exponent; the mantissa's top bit is set. Eleven bits finer than a double; its last
+   bit is also set if there would be others behind it, so that rounding knows what it must. */
 struct psh_json_binary {
     uint64_t mantissa;
     int exponent;
@@ -2642,26 +2648,26 @@ static struct psh_json_binary psh_json_times(struct psh_json_binary a, struct ps
         product.exponent--;
         low <<= 1;
     }
-    if (low) product.mantissa |= 1;
+    product.mantissa |= low > 0;
     PUSHER_ASSERT(product.mantissa >> 63);
     return product;
 }
 
+/* a / b, a bit at a time. */
 static struct psh_json_binary psh_json_over(struct psh_json_binary a, struct psh_json_binary b)
 {
-    PUSHER_ASSERT(a.mantissa >> 63 && b.mantissa >> 63);
-    struct psh_json_binary quotient = {0, a.exponent - b.exponent + 1};
-    uint64_t rest = a.mantissa;
-    bool carry = false; /* rest's bit above the top */
-    while (!(quotient.mantissa >> 63)) {
-        bool bit = carry || rest >= b.mantissa;
-        if (bit) rest -= b.mantissa;
-        quotient.mantissa = quotient.mantissa << 1 | bit;
-        quotient.exponent--;
+    bool first = a.mantissa >= b.mantissa, carry;
+    uint64_t rest = first ? a.mantissa - b.mantissa : a.mantissa;
+    struct psh_json_binary quotient = {first, a.exponent - b.exponent};
+    for (; !(quotient.mantissa >> 63); quotient.exponent--) {
         carry = rest >> 63;
         rest <<= 1;
+        quotient.mantissa <<= 1;
+        if (!carry && rest < b.mantissa) continue;
+        rest -= b.mantissa;
+        quotient.mantissa |= 1;
     }
-    if (rest || carry) quotient.mantissa |= 1;
+    quotient.mantissa |= rest > 0;
     return quotient;
 }
 
@@ -2681,31 +2687,29 @@ static double psh_json_round(struct psh_json_binary from)
     return value * (double)(UINT64_C(1) << exponent);
 }
 
-/* digits * 10^exponent, by repeated squaring. In 64 bits 10^27 is still exact; beyond, a step is
-   off by less than a unit, all together by less than a tenth of a double's last place. Whole
-   numbers only: a machine that computes doubles in more bits than they have rounds twice. */
+/* digits * 10^exponent. Powers of ten up to 10^27 are exact in 64 bits, so the result is the
+   nearest double; those up to 10^512 are off by less than a twentieth of a double's last place. */
 static double psh_json_power(uint64_t digits, int exponent)
 {
     PUSHER_ASSERT(digits > 0 && exponent >= -512 && exponent <= 512);
-    struct psh_json_binary value = {digits, 0};
-    struct psh_json_binary scale = {UINT64_C(1) << 63, -63};
-    struct psh_json_binary power = {UINT64_C(0xA000000000000000), -60};
+    struct psh_json_binary value = {digits, 0}, square = {UINT64_C(0xA000000000000000), -60};
+    struct psh_json_binary power = {UINT64_C(1) << 63, -63};
     for (; !(value.mantissa >> 63); value.exponent--) value.mantissa <<= 1;
     for (int left = exponent < 0 ? -exponent : exponent; left > 0; left >>= 1) {
-        if (left & 1) scale = psh_json_times(scale, power);
-        power = psh_json_times(power, power);
+        if (left & 1) power = psh_json_times(power, square);
+        square = psh_json_times(square, square);
     }
-    return psh_json_round(exponent < 0 ? psh_json_over(value, scale)
-                                       : psh_json_times(value, scale));
+    value = exponent < 0 ? psh_json_over(value, power) : psh_json_times(value, power);
+    return psh_json_round(value);
 }
 
 static double psh_json_to_double(const char *at, size_t len)
 {
     struct psh_json_decimal decimal = psh_json_decimal_of(at, len);
-    int64_t exponent = decimal.exponent;
-    if (exponent > 512) exponent = 512;
-    if (exponent < -512) exponent = -512;
-    double value = decimal.digits ? psh_json_power(decimal.digits, (int)exponent) : 0;
+    int places = decimal.exponent > 512    ? 512
+                 : decimal.exponent < -512 ? -512
+                                           : (int)decimal.exponent;
+    double value = decimal.digits > 0 ? psh_json_power(decimal.digits, places) : 0;
     return decimal.negative ? -value : value;
 }
 
@@ -4173,7 +4177,6 @@ struct psh_ws {
     uint64_t left;             /* of the current frame's payload */
     struct psh_codec_utf8_state utf8;
     unsigned char message;     /* opcode of the message under way, or 0 */
-    unsigned char opcode;      /* of the current frame */
     bool final, dead, random_failed;
     bool close_sent, close_seen;
     unsigned char control_len, pong_len;
@@ -4261,7 +4264,7 @@ static bool psh_ws_open(struct psh_ws *ws)
     struct wslay_frame_callbacks callbacks = {psh_ws_on_send, psh_ws_on_recv, psh_ws_on_mask};
     psh_ws_close(ws);
     ws->left = 0;
-    ws->message = ws->opcode = ws->control_len = ws->pong_len = 0;
+    ws->message = ws->control_len = ws->pong_len = 0;
     ws->dead = ws->random_failed = ws->close_sent = ws->close_seen = ws->pong_owed = false;
     ws->upgrade_seen = ws->connection_seen = ws->accept_seen = false;
     ws->close_code = ws->fail_code = 0;
@@ -4435,8 +4438,10 @@ static enum psh_ws_result psh_ws_upgrade_header(struct psh_ws *ws)
 {
     PUSHER_ASSERT(ws->head.value);
     const char *name = ws->head.line, *value = ws->head.value;
-    if (psh_http_same(name, "upgrade")) ws->upgrade_seen = psh_http_lists(value, "websocket");
-    if (psh_http_same(name, "connection")) ws->connection_seen = psh_http_lists(value, "upgrade");
+    if (psh_http_same(name, "upgrade") && psh_http_lists(value, "websocket"))
+        ws->upgrade_seen = true;
+    if (psh_http_same(name, "connection") && psh_http_lists(value, "upgrade"))
+        ws->connection_seen = true; /* a list may come in several lines */
     if (psh_http_same(name, "sec-websocket-accept"))
         ws->accept_seen = strcmp(value, ws->accept) == 0;
     if (psh_http_same(name, "sec-websocket-extensions") && *value)
@@ -4979,9 +4984,11 @@ static struct psh_value psh_proto_part(const struct psh_value *value, uint32_t *
 static const char *psh_proto_channel_in(const char *message, const char *socket_id, size_t *len)
 {
     PUSHER_ASSERT(socket_id[0]);
+    const size_t id_len = strlen(socket_id);
     const char *at = strstr(message, socket_id);
-    if (!at || at[strlen(socket_id)] != ':') return NULL;
-    at += strlen(socket_id) + 1;
+    while (at && at[id_len] != ':') at = strstr(at + id_len, socket_id);
+    if (!at) return NULL;
+    at += id_len + 1;
     for (*len = 0; at[*len] != ':' && psh_proto_name_char(at[*len]);) {
         if (at[*len] == ',' && at[*len + 1] == ' ') break; /* ", but got ..." */
         ++*len;
@@ -6140,7 +6147,6 @@ static int psh_tls_die(struct psh_tls_stream *s, int code)
     } else if (!s->words[0]) {
         psh_tls_say_flags(s, NULL, 0, flags);
     }
-    if (s->phase == PSH_TLS_SHAKING) psh_tls_forget(tls, s->host);
     s->phase = PSH_TLS_DEAD;
     s->verdict = inner && s->inner_said < 0 ? s->inner_said : PUSHER_IO_ERROR_TLS;
     return s->verdict;
@@ -6156,7 +6162,7 @@ static int psh_tls_result(struct psh_tls_stream *s, int code)
         return s->inner_said == PUSHER_IO_WANT_READ ? PUSHER_IO_WANT_READ : PUSHER_IO_WANT_WRITE;
     case MBEDTLS_ERR_SSL_CRYPTO_IN_PROGRESS:
     case MBEDTLS_ERR_SSL_ASYNC_IN_PROGRESS: return PUSHER_IO_WANT_WRITE;
-    default: return psh_tls_die(s, code);
+    default: return psh_tls_die(s, code > 0 ? -1 : code); /* a callback of the user's said so */
     }
 }
 
@@ -6165,6 +6171,7 @@ static void psh_tls_call(struct psh_tls_stream *s)
 {
     s->intake = PSH_TLS_INTAKE;
     s->inner_said = 0;
+    s->tls->random_failed = false;
 }
 
 static bool psh_tls_is_ticket(int code)
@@ -6189,13 +6196,13 @@ static bool psh_tls_is_shaken(struct psh_tls_stream *s)
 }
 
 /* The inner stream stands: now mbedTLS takes its buffers. 0, or its error. The name is set in any
-   case. An address is not sent as a name (RFC 6066): the callback compares it. */
+   case. An address is not sent as a name (RFC 6066): the callback compares it. A saved session is
+   offered once: should the handshake come to nothing, it may have been the reason. */
 static int psh_tls_begin(struct psh_tls_stream *s)
 {
     struct psh_tls *tls = s->tls;
     struct psh_tls_session *session = psh_tls_find_session(tls, s->host);
     bool own = tls->config == &tls->own;
-    tls->random_failed = false;
     int code = mbedtls_ssl_setup(&s->ssl, tls->config);
     if (code == 0)
         code = mbedtls_ssl_set_hostname(&s->ssl, own && s->address_len ? NULL : s->host);
@@ -6203,9 +6210,21 @@ static int psh_tls_begin(struct psh_tls_stream *s)
     if (own) mbedtls_ssl_set_verify(&s->ssl, psh_tls_verify, s);
     mbedtls_ssl_set_bio(&s->ssl, s, psh_tls_push, psh_tls_pull, NULL);
     s->resuming = session && mbedtls_ssl_set_session(&s->ssl, &session->session) == 0;
+    psh_tls_forget(tls, s->host);
     if (tls->accept_any) psh_env_log(tls->env, "TLS: ANY certificate is accepted: anybody can be "
                                                "the server (insecure_accept_any_certificate)");
     return 0;
+}
+
+/* With a configuration that asks for no certificate some versions of mbedTLS call the result clean:
+   there was nothing that could have failed. */
+static bool psh_tls_asks(const mbedtls_ssl_config *config)
+{
+#if MBEDTLS_VERSION_NUMBER >= 0x03000000
+    return config->MBEDTLS_PRIVATE(authmode) != MBEDTLS_SSL_VERIFY_NONE;
+#else
+    return config->authmode != MBEDTLS_SSL_VERIFY_NONE;
+#endif
 }
 
 /* The handshake is through. Nothing is taken for verified that was not seen to be. */
@@ -6215,7 +6234,8 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     bool own = tls->config == &tls->own;
     uint32_t flags = mbedtls_ssl_get_verify_result(&s->ssl);
     PUSHER_ASSERT(s->phase == PSH_TLS_SHAKING);
-    if (!tls->accept_any && (flags != 0 || (own && !s->checked && !s->resuming))) {
+    bool seen = own ? s->checked || s->resuming : psh_tls_asks(tls->config);
+    if (!tls->accept_any && (flags != 0 || !seen)) {
         psh_env_add(psh_tls_say(s), "the certificate was not verified");
         s->phase = PSH_TLS_DEAD;
         s->verdict = PUSHER_IO_ERROR_TLS;
@@ -6223,7 +6243,9 @@ static int psh_tls_finish(struct psh_tls_stream *s)
     }
     s->phase = PSH_TLS_OPEN;
     s->words[0] = '\0';
-    if (strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
+    /* Where the offer was declined mbedTLS holds the new keys, but perhaps the old ticket. */
+    bool declined = s->resuming && s->checked;
+    if (!declined && strcmp(mbedtls_ssl_get_version(&s->ssl), "TLSv1.2") == 0) psh_tls_save(s);
     return 1;
 }
 
@@ -6255,6 +6277,7 @@ static int psh_tls_ready(void *stream)
     struct psh_tls_stream *s = (struct psh_tls_stream *)stream;
     if (s->phase == PSH_TLS_OPEN) return 1;
     if (s->phase == PSH_TLS_DEAD) return s->verdict;
+    psh_tls_call(s);
     if (s->phase == PSH_TLS_CONNECTING) {
         int ready = s->tls->inner.ready_fn(s->inner);
         if (ready <= 0) return ready;
@@ -6262,7 +6285,6 @@ static int psh_tls_ready(void *stream)
         int code = psh_tls_begin(s);
         if (code != 0) return psh_tls_die(s, code);
     }
-    psh_tls_call(s);
     int code = mbedtls_ssl_handshake_step(&s->ssl);
     if (s->foreign && s->seen >= 5) code = MBEDTLS_ERR_SSL_INVALID_RECORD; /* why wait for more? */
     if (psh_tls_is_ticket(code)) psh_tls_save(s);
@@ -6280,6 +6302,7 @@ static int psh_tls_recv(void *stream, void *buf, size_t len)
         int got = mbedtls_ssl_read(&s->ssl, (unsigned char *)buf, len);
         if (got > 0) return got;
         if (got == MBEDTLS_ERR_SSL_PEER_CLOSE_NOTIFY) return PUSHER_IO_EOF;
+        if (got == 0 && s->inner_said > 0) continue; /* records without data, and no end */
         if (!psh_tls_is_ticket(got)) return psh_tls_result(s, got);
         psh_tls_save(s);
     }
@@ -6608,22 +6631,33 @@ static void psh_auth_secret_buf(struct psh_buf *buf)
     buf->secret = true;
 }
 
+/* One more header; _MEMORY: there is no room for it, _ARGUMENT: it cannot be sent. */
+static pusher_result psh_auth_field(const struct psh_env *env, struct psh_buf *fields,
+                                    const char *name, const char *value)
+{
+    PUSHER_ASSERT(fields->secret);
+    if (!psh_env_reserve(env, fields, strlen(name) + strlen(value) + 4)) return PUSHER_ERR_MEMORY;
+    return psh_http_field(env, fields, name, value) ? PUSHER_OK : PUSHER_ERR_ARGUMENT;
+}
+
 /* Fixed headers and parameters, in the form in which they are sent. */
 static const char *psh_auth_set_pairs(const struct psh_env *env, struct psh_auth *auth,
-                                      const pusher_auth_options *o)
+                                      const pusher_auth_options *o, bool *memory)
 {
-    for (size_t i = 0; i < o->header_count; i++) {
+    pusher_result result = PUSHER_OK;
+    for (size_t i = 0; i < o->header_count && !*memory; i++) {
         const pusher_pair *pair = &o->headers[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_field(env, &auth->fixed_fields, pair->name, pair->value))
+        if (pair->name && pair->value)
+            result = psh_auth_field(env, &auth->fixed_fields, pair->name, pair->value);
+        if (!pair->name || !pair->value || result == PUSHER_ERR_ARGUMENT)
             return "options.auth.headers has one that cannot be sent";
+        *memory = result == PUSHER_ERR_MEMORY;
     }
-    for (size_t i = 0; i < o->param_count; i++) {
+    for (size_t i = 0; i < o->param_count && !*memory; i++) {
         const pusher_pair *pair = &o->params[i];
-        if (!pair->name || !pair->value ||
-            !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
-                           strlen(pair->value)))
-            return "options.auth.params has one that cannot be sent";
+        if (!pair->name || !pair->value) return "options.auth.params has one that cannot be sent";
+        *memory = !psh_http_form(env, &auth->fixed_params, pair->name, pair->value,
+                                 strlen(pair->value));
     }
     return NULL;
 }
@@ -6684,7 +6718,7 @@ static const char *psh_auth_init(struct psh_auth *auth, const struct psh_env *en
     if (!wrong && o->endpoint) wrong = psh_http_url(env, o->endpoint, &auth->channel_url, memory);
     if (!wrong && o->user_endpoint && !*memory)
         wrong = psh_http_url(env, o->user_endpoint, &auth->user_url, memory);
-    if (!wrong) wrong = psh_auth_set_pairs(env, auth, o);
+    if (!wrong && !*memory) wrong = psh_auth_set_pairs(env, auth, o, memory);
     if (wrong || *memory) return wrong;
     *memory = !psh_auth_set_text(env, &auth->key, options->key) ||
               !psh_auth_set_text(env, &auth->secret, o->secret) ||
@@ -6711,8 +6745,9 @@ static bool psh_auth_sign(const struct psh_env *env, const struct psh_auth *auth
     pieces[3].at = end;
     pieces[4].at = data ? data : "";
     for (int i = 0; i < 5; i++) pieces[i].len = strlen(pieces[i].at);
+    if (!psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
     ask->text = (char *)psh_env_alloc(env, cap);
-    if (!ask->text || !psh_codec_hmac_hex(auth->secret, pieces, 5, hex)) return false;
+    if (!ask->text) return false;
     psh_env_text(&text, ask->text, cap);
     psh_env_add(&text, "\"auth\":\"");
     psh_env_add(&text, auth->key);
@@ -6761,7 +6796,7 @@ static bool psh_auth_begin(const struct psh_env *env, struct psh_auth *auth,
     PUSHER_ASSERT(auth->phase == PSH_POST_IDLE);
     const char *id = request->socket_id, *name = request->channel_name;
     auth->ticket = request->ticket;
-    auth->fields.len = auth->params.len = auth->out.len = auth->out_at = auth->retry = 0;
+    auth->fields.len = auth->params.len = auth->out.len = 0;
     if (!psh_http_form(env, &auth->params, "socket_id", id, strlen(id))) return false;
     if (*name && !psh_http_form(env, &auth->params, "channel_name", name, strlen(name)))
         return false;
@@ -6785,7 +6820,6 @@ static void psh_auth_rewind(const struct psh_env *env, struct psh_auth *auth)
 {
     psh_env_release(env, &auth->reply.body);
     psh_http_reply_init(&auth->reply, auth->max_answer);
-    auth->reply.body.secret = true;
     auth->out_at = auth->retry = 0;
 }
 
@@ -7018,15 +7052,15 @@ struct psh_link {
     uint32_t before, next; /* ids: index + 1 */
 };
 
-/* In entry.flags. LONG_AGO: other channels have been live since. */
-enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG_AGO = 4 };
+/* In entry.flags. */
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG = 4 /* since an older loss */ };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
-    uint32_t deadline;     /* of the answer; low bits of the client's time */
+    uint32_t deadline;     /* of the answer or wait; low bits of the client's time */
     uint32_t more;         /* id of its struct psh_more, or 0 */
 };
 
@@ -7061,7 +7095,7 @@ struct psh_more {
     struct psh_crypt *crypt;
 };
 
-/* Lists of channels by what they wait for; the first three until a deadline. */
+/* Lists of channels by what they wait for; the first three, and RETRY, until a deadline. */
 enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN, PSH_WORK_TIMED,
                 PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
                 PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
@@ -7096,9 +7130,9 @@ struct pusher_client {
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
-    bool polling, doomed, more, now_wanted, pong_owed, started, jumped, instant_used;
-    bool answered, acked, user_owed; /* an answer was given outside a poll; some channel is live;
-                                        the user's channel is to be subscribed */
+    bool polling, doomed, more, now_wanted, ping_owed, pong_owed, started, jumped, instant_used;
+    bool answered, user_owed;      /* an answer was given outside a poll; the user's channel is to
+                                      be subscribed */
     unsigned char wish;            /* enum psh_wish */
     unsigned char urge;            /* enum psh_urge, of the last failure */
     enum psh_phase phase;
@@ -7113,9 +7147,10 @@ struct pusher_client {
     uint32_t activity_ms;          /* of this connection */
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
-    uint64_t gap_from;             /* since when events may have been missed; */
-    uint64_t long_gap_from;        /* by channels that were live long ago */
-    uint64_t retry_auth_at;        /* when authorizations are asked for again */
+    uint32_t budget;               /* what the present poll may still send */
+    uint64_t gap_from, gap_before; /* since when events may have been missed, on channels that went
+                                      with the last connection, and on those that went before */
+    uint64_t retry_auth_at;        /* when the last in that list is asked for again */
     int dispatched;
 
     struct psh_ws ws;
@@ -7348,7 +7383,7 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
 {
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_more *more = psh_client_more(client, index);
-    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE)
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user)
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
     if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
@@ -7399,7 +7434,6 @@ static void psh_client_post_close(pusher_client *client)
     if (!auth) return;
     auth->stream = NULL;
     auth->phase = PSH_POST_IDLE;
-    auth->reused = false;
     psh_env_release(&client->env, &auth->reply.body); /* there may be a key in it */
 }
 
@@ -7410,38 +7444,25 @@ static void psh_client_sign_out(pusher_client *client)
     client->user_owed = false;
 }
 
-/* From when on events are missed: by those that are live, from now; by those that did not become
-   live on this connection, from the time before it, which is kept until the last of them is. */
-static void psh_client_gap(pusher_client *client)
-{
-    bool longer = false;
-    if (!client->acked) return;
-    for (uint32_t id = client->order.first; id;) {
-        struct psh_channel *channel = psh_client_at(client, id - 1);
-        unsigned char *flags = &channel->entry.flags;
-        longer = longer || (*flags & PSH_FLAG_LONG_AGO);
-        if ((*flags & PSH_FLAG_WAS_LIVE) && id - 1 != client->user) *flags |= PSH_FLAG_LONG_AGO;
-        id = channel->link[PSH_BY_ORDER].next;
-    }
-    if (!longer) client->long_gap_from = client->gap_from;
-    client->gap_from = client->last_received;
-    client->acked = false;
-}
-
 /* The connection has gone: those somebody holds queue up again in the order of subscription, and
    the rest has nothing left to wait for. */
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
-    psh_client_gap(client);
+    bool older = false;
     psh_client_sign_out(client);
     if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
-        id = psh_client_at(client, index)->link[PSH_BY_ORDER].next;
+        struct psh_channel *channel = psh_client_at(client, index);
+        id = channel->link[PSH_BY_ORDER].next;
+        older = older || (channel->entry.flags & PSH_FLAG_LONG);
+        if (channel->entry.flags & PSH_FLAG_WAS_LIVE) channel->entry.flags |= PSH_FLAG_LONG;
         (void)psh_client_sub(client, index, PSH_SUB_LOST);
-        PUSHER_ASSERT(psh_client_at(client, index)->entry.state == PSH_SUB_IDLE);
+        PUSHER_ASSERT(channel->entry.state == PSH_SUB_IDLE);
     }
+    if (!older) client->gap_before = client->gap_from;
+    client->gap_from = client->last_received;
     while (wait->first) (void)psh_client_sub(client, wait->first - 1, PSH_SUB_LOST);
     while (queue->first && psh_client_at(client, queue->first - 1)->entry.state == PSH_SUB_LEAVING)
         (void)psh_client_sub(client, queue->first - 1, PSH_SUB_LOST);
@@ -7623,7 +7644,7 @@ static void psh_client_drop(pusher_client *client)
     client->stream = NULL;
     client->want_recv = client->want_send = 0;
     client->socket_id[0] = '\0';
-    client->pong_owed = client->user_owed = false;
+    client->ping_owed = client->pong_owed = client->user_owed = false;
     client->pong_by = client->pinged_at = PSH_NEVER;
     psh_ws_close(&client->ws);
 }
@@ -7700,9 +7721,8 @@ static bool psh_client_stage(pusher_client *client, const char *text, size_t len
 static void psh_client_ping(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE);
-    /* Output too full even for a ping is a connection that the pong deadline may well end. */
-    (void)psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1);
-    client->pinged_at = client->now;
+    client->ping_owed = true;
+    client->pinged_at = client->last_sent = client->now; /* no other while it cannot be sent */
     client->pong_by = client->now + client->pong_timeout_ms;
 }
 
@@ -7710,7 +7730,7 @@ static void psh_client_welcome(pusher_client *client)
 {
     PUSHER_ASSERT(client->phase == PSH_ONLINE && client->socket_id[0]);
     if (client->stats.connections++) client->stats.reconnects++;
-    client->connected_at = client->last_received = client->last_sent = client->now;
+    client->connected_at = client->last_sent = client->now;
     client->pong_by = PSH_NEVER;
     psh_client_set_state(client, PUSHER_CONNECTED);
 }
@@ -7818,6 +7838,7 @@ static void psh_client_broken(pusher_client *client, int got)
         psh_client_signal(client, PSH_ENDED);
         return;
     }
+    if (client->ws.close_seen) return; /* psh_client_on_close() says why it has ended */
     if (client->stream && client->transport.error_fn && got != PUSHER_IO_EOF)
         why = client->transport.error_fn(client->stream);
     if (!why) why = got == PUSHER_IO_EOF ? "the server ended the connection" : "the stream failed";
@@ -7967,6 +7988,8 @@ static void psh_client_pump(pusher_client *client)
     struct psh_text text;
     psh_ws_pay_pong(&client->ws);
     if (client->phase != PSH_ONLINE) return;
+    if (client->ping_owed && psh_client_stage(client, PSH_PROTO_PING, sizeof PSH_PROTO_PING - 1))
+        client->ping_owed = false;
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
@@ -7982,13 +8005,13 @@ static void psh_client_pump(pusher_client *client)
     if (client->phase == PSH_ONLINE) psh_client_send_triggers(client);
 }
 
-/* Sends what is staged, at most *budget bytes. False when the stream takes no more. */
-static bool psh_client_flush(pusher_client *client, size_t *budget)
+/* Sends what is staged, as much as this poll may. False when the stream takes no more. */
+static bool psh_client_flush(pusher_client *client)
 {
     size_t len;
     const unsigned char *bytes = psh_ws_output(&client->ws, &len);
-    while (len > 0 && *budget > 0) {
-        if (len > *budget && !client->ws.retry) len = *budget;
+    while (len > 0 && client->budget > 0) {
+        if (len > client->budget && !client->ws.retry) len = client->budget;
         int put = client->transport.send_fn(client->stream, bytes, len);
         if (put <= 0) {
             client->want_send = put;
@@ -8001,7 +8024,7 @@ static bool psh_client_flush(pusher_client *client, size_t *budget)
         client->want_send = 0;
         client->last_sent = client->now;
         client->stats.bytes_sent += (uint64_t)put;
-        *budget -= (size_t)put > *budget ? *budget : (size_t)put;
+        client->budget -= (size_t)put > client->budget ? client->budget : (uint32_t)put;
         psh_ws_sent(&client->ws, (size_t)put);
         bytes = psh_ws_output(&client->ws, &len);
     }
@@ -8026,18 +8049,24 @@ static void psh_client_no_random(pusher_client *client)
     psh_client_fail(client, PUSHER_ERR_RANDOM, 0, PSH_URGE_SOON, false);
 }
 
+/* Is there something that was not staged, for want of room? */
+static bool psh_client_unstaged(const pusher_client *client)
+{
+    return client->work[PSH_WORK_QUEUE].first || client->user_owed || client->ping_owed ||
+           client->pong_owed || client->ws.pong_owed;
+}
+
 static void psh_client_output(pusher_client *client)
 {
-    size_t budget = client->max_poll_bytes;
     bool again = true;
-    while (again && budget > 0 && psh_client_has_stream(client)) {
+    while (again && client->budget > 0 && psh_client_has_stream(client)) {
         psh_client_pump(client);
         if (client->ws.random_failed && client->phase <= PSH_ONLINE) {
             psh_client_no_random(client);
             return;
         }
-        again = psh_client_flush(client, &budget) && client->phase == PSH_ONLINE &&
-                client->work[PSH_WORK_QUEUE].first;
+        again = psh_client_flush(client) && client->phase == PSH_ONLINE &&
+                psh_client_unstaged(client);
     }
 }
 
@@ -8085,15 +8114,17 @@ static uint32_t psh_client_only_suspect(const pusher_client *client)
     return found;
 }
 
-/* Which subscription an error is about, if it is one that waits for its answer. */
+/* Which subscription an error is about, if it is one that waits for its answer. Its message is
+   looked for the name where it stands: with a long one it would be cut. */
 static uint32_t psh_client_accused(const pusher_client *client, uint32_t code,
-                                   const char *message, const struct psh_envelope *envelope)
+                                   const struct psh_envelope *envelope)
 {
     size_t len = 0;
     uint32_t index = PSH_NONE;
     const char *name = envelope->channel.string ? envelope->channel.at : NULL;
     if (name) len = envelope->channel.len;
-    else name = psh_proto_channel_in(message, client->socket_id, &len);
+    else if (envelope->data.raw_len)
+        name = psh_proto_channel_in(envelope->data.at, client->socket_id, &len);
     if (name) index = psh_client_find(client, name, len);
     else if (code == 4009) index = psh_client_only_suspect(client); /* Reverb names none */
     if (index == PSH_NONE) return PSH_NONE;
@@ -8110,7 +8141,7 @@ static void psh_client_on_error(pusher_client *client, const struct psh_envelope
         psh_client_fail(client, PUSHER_ERR_SERVER, error.code, psh_client_urge(error.code), true);
         return;
     }
-    uint32_t index = psh_client_accused(client, error.code, error.message, envelope);
+    uint32_t index = psh_client_accused(client, error.code, envelope);
     if (index != PSH_NONE) {
         psh_client_refused(client, index, &error, envelope);
         return;
@@ -8238,6 +8269,14 @@ static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t i
     return NULL;
 }
 
+/* For how long events may have been missed on a channel that was live before. */
+static uint32_t psh_client_outage(const pusher_client *client, const struct psh_channel *channel)
+{
+    bool before = channel->entry.flags & PSH_FLAG_LONG;
+    uint64_t ms = client->now - (before ? client->gap_before : client->gap_from);
+    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+}
+
 /* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
    changed while the connection was lost is told one by one. */
 static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
@@ -8247,10 +8286,7 @@ static void psh_client_on_subscribed(pusher_client *client, uint32_t index,
     if (!psh_client_sub(client, index, PSH_SUB_ACK)) return;
     pusher_event event = psh_client_event(client, index, PSH_KIND_SUBSCRIBED, envelope);
     bool again = channel->entry.flags & PSH_FLAG_WAS_LIVE;
-    bool longer = channel->entry.flags & PSH_FLAG_LONG_AGO;
-    uint64_t from = longer ? client->long_gap_from : client->gap_from;
-    if (again) event.outage_ms = (uint32_t)(client->now - from);
-    client->acked = true;
+    if (again) event.outage_ms = psh_client_outage(client, channel);
     channel->entry.flags =
         psh_proto_is_cache((pusher_kind)channel->entry.kind) ? PSH_FLAG_CACHED : 0;
     struct psh_more *more = psh_client_more(client, index);
@@ -8665,17 +8701,16 @@ static void psh_client_on_close(pusher_client *client)
 {
     PUSHER_ASSERT(client->ws.close_seen);
     uint32_t code = client->ws.close_code ? client->ws.close_code : psh_client_recent_error(client);
-    size_t budget = client->max_poll_bytes;
     struct psh_text *say = psh_client_say_where(client);
     psh_env_add(say, "the server closed the connection");
     if (code) {
         psh_env_add(say, ": ");
         psh_client_say_code(say, code, client->ws.close_reason);
     }
-    /* Our answer to its close frame goes first, now or in the next polls. */
-    if (!psh_client_flush(client, &budget) && client->phase > PSH_ONLINE) return;
+    /* Our answer to its close frame goes first, now or in the next polls, if the stream is good. */
+    bool good = psh_client_flush(client) || client->want_send >= PUSHER_IO_WANT_WRITE;
     psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    psh_client_owes(client));
+                    good && psh_client_owes(client));
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8778,18 +8813,17 @@ static void psh_client_bytes(pusher_client *client)
     if (client->phase == PSH_UPGRADING) psh_client_upgrade(client);
     if (client->phase == PSH_ONLINE) psh_client_look_ahead(client);
     if (client->phase == PSH_GREETING || client->phase == PSH_ONLINE) psh_client_frames(client);
-    if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING) psh_ws_discard(&client->ws);
 }
 
 static void psh_client_input(pusher_client *client)
 {
     size_t budget = client->max_poll_bytes, room;
     while (budget > 0 && psh_client_has_stream(client) && !psh_client_halted(client)) {
+        if (client->phase > PSH_ONLINE) psh_ws_discard(&client->ws);
         unsigned char *space = psh_ws_space(&client->ws, &room);
         if (room == 0) {
             psh_env_add(psh_client_say_where(client), "no memory for input");
-            if (client->phase <= PSH_ONLINE)
-                psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
+            psh_client_fail(client, PUSHER_ERR_MEMORY, 0, PSH_URGE_SOON, false);
             return;
         }
         if (room > budget) room = budget;
@@ -8879,7 +8913,8 @@ static const char *psh_client_take_presence(pusher_client *client, struct psh_mo
                                             const struct psh_value *channel_data, bool *memory)
 {
     char id[PSH_USER_ID];
-    if (channel_data->raw_len == 0) return NULL; /* then the signed-in user counts */
+    if (channel_data->raw_len == 0 || *channel_data->raw == 'n')
+        return NULL; /* then, or if it is null, the signed-in user counts */
     if (!channel_data->string ||
         !psh_proto_id_in(&client->env, channel_data, "user_id", id, memory))
         return "its channel_data holds no user_id";
@@ -9330,9 +9365,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
 {
     uint32_t wait = psh_client_backoff(client, more->ask.attempt);
     if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
-    uint64_t at = client->now + wait;
+    uint64_t at = client->now + (wait > INT32_MAX ? INT32_MAX : wait);
     if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
-        client->retry_auth_at = at; /* all of them together, and no sooner than each may */
+        client->retry_auth_at = at; /* not before those in front: many are asked for together */
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": authorization put off: ");
@@ -9340,9 +9375,9 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     psh_env_log(&client->env, client->words);
     psh_auth_forget(&client->env, &more->ask);
     more->ask.reason = PUSHER_AUTH_RETRY;
-    if (!psh_client_sub(client, index, PSH_SUB_DEFER) &&
-        psh_client_at(client, index)->entry.state == PSH_SUB_LIVE)
-        psh_client_set_work(client, index, PSH_WORK_RETRY);
+    (void)psh_client_sub(client, index, PSH_SUB_DEFER); /* a live one waits, too, and stays so */
+    psh_client_set_work(client, index, PSH_WORK_RETRY);
+    psh_client_at(client, index)->deadline = (uint32_t)client->retry_auth_at;
 }
 
 /* A presence channel's answer may leave it to the sign-in who this client is. */
@@ -9350,8 +9385,7 @@ static bool psh_client_unknown_me(const pusher_client *client, uint32_t index,
                                   const struct psh_more *more)
 {
     pusher_kind kind = (pusher_kind)psh_client_at(client, index)->entry.kind;
-    return psh_proto_is_presence(kind) && client->auth &&
-           !strstr(more->ask.text, ",\"channel_data\":");
+    return psh_proto_is_presence(kind) && !strstr(more->ask.text, ",\"channel_data\":");
 }
 
 /* Is a sign-in under way? */
@@ -9373,6 +9407,7 @@ static void psh_client_granted(pusher_client *client, uint32_t index, struct psh
     } else if (unknown && !client->user_id && psh_client_signing_in(client)) {
         psh_client_set_work(client, index, PSH_WORK_USER);
     } else if (unknown && !client->user_id) {
+        client->stats.auth_failures++;
         psh_auth_refuse(&client->env, &more->ask, PSH_VERDICT_NO, PUSHER_ERR_AUTH, 0,
                         "the answer has no channel_data, and no user is signed in");
         psh_client_denied(client, index, more);
@@ -9465,8 +9500,8 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of a list's first deadline; all in it have the same time to answer, so it is in the
-   order of deadlines. */
+/* The time of a list's first deadline. It is in their order: all in it have the same time to
+   answer, or wait behind one another. */
 static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
     uint32_t first = client->work[work].first;
@@ -9504,8 +9539,8 @@ static void psh_client_unanswered(pusher_client *client)
 static void psh_client_wake(pusher_client *client)
 {
     struct psh_list *waiting = &client->work[PSH_WORK_RETRY];
-    if (client->now < client->retry_auth_at) return;
-    for (int woken = 0; waiting->first && woken < PSH_BATCH; woken++) {
+    for (int woken = 0; woken < PSH_BATCH; woken++) {
+        if (psh_client_answer_at(client, PSH_WORK_RETRY) > client->now) return;
         uint32_t index = waiting->first - 1;
         if (psh_client_at(client, index)->entry.state == PSH_SUB_RETRYING)
             (void)psh_client_sub(client, index, PSH_SUB_WAKE);
@@ -9550,7 +9585,7 @@ static uint64_t psh_client_due(const pusher_client *client)
         due = psh_client_min(due, psh_client_ping_at(client));
         for (int i = PSH_WORK_AUTH; i < PSH_WORK_TIMED; i++)
             due = psh_client_min(due, psh_client_answer_at(client, (enum psh_work)i));
-        if (client->work[PSH_WORK_RETRY].first) due = psh_client_min(due, client->retry_auth_at);
+        due = psh_client_min(due, psh_client_answer_at(client, PSH_WORK_RETRY));
     } else if (client->phase != PSH_IDLE) {
         due = psh_client_min(due, client->deadline);
     }
@@ -9580,6 +9615,9 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
         client->now_wanted = client->now_wanted || !client->jumped;
     }
     client->offset -= now - then;
+    client->last_received -= now - then; /* so long ago it was all the same */
+    client->gap_from -= now - then;
+    client->gap_before -= now - then;
     client->now = then;
     client->jumped = jump;
 }
@@ -9598,6 +9636,7 @@ static void psh_client_wishes(pusher_client *client)
             client->failures = 0;
             client->instant_used = false;
         }
+        if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
         psh_client_signal(client, PSH_UP);
     }
     if (client->now_wanted) psh_client_signal(client, PSH_NOW);
@@ -9637,6 +9676,7 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     client->polling = client->bind.busy = true;
     client->more = false;
     client->dispatched = 0;
+    client->budget = client->max_poll_bytes;
     psh_client_clock(client, now_ms);
     psh_client_wishes(client);
     if (!client->doomed) psh_client_progress(client);
@@ -9671,8 +9711,8 @@ static bool psh_client_at_once(const pusher_client *client)
     if (client->wish || client->now_wanted || client->more) return true;
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
-    bool send = client->work[PSH_WORK_QUEUE].first || client->user_owed;
-    return ask || client->answered || (send && psh_client_drained(client));
+    return ask || client->answered ||
+           (psh_client_unstaged(client) && psh_client_drained(client));
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
@@ -10382,7 +10422,10 @@ static pusher_result psh_client_reject(pusher_client *client, pusher_ticket tick
 static uint32_t psh_client_in_batch(const pusher_client *client, uint32_t batch,
                                     const struct psh_value *key)
 {
-    uint32_t index = psh_client_find(client, key->at, key->len); /* names need no escapes */
+    char name[201]; /* the longest, and its NUL */
+    size_t len = 0;
+    if (!psh_json_to_text(key->at, key->len, name, sizeof name, &len)) return PSH_NONE;
+    uint32_t index = psh_client_find(client, name, len);
     const struct psh_more *more = index == PSH_NONE ? NULL : psh_client_more(client, index);
     return more && more->ask.serial && more->ask.batch == batch ? index : PSH_NONE;
 }
@@ -10419,16 +10462,14 @@ static pusher_result psh_client_auth_header(pusher_client *client, const char *n
                                             const char *value)
 {
     struct psh_auth *auth = client->auth;
-    if (auth && auth->preparing) {
-        size_t len = strlen(name) + strlen(value) + 4;
-        if (!psh_env_reserve(&client->env, &auth->fields, len)) {
-            auth->starved = true;
-            return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
-        }
-        if (psh_http_field(&client->env, &auth->fields, name, value)) return PUSHER_OK;
-    }
-    return psh_client_failed(client, PUSHER_ERR_ARGUMENT,
-                             "not in auth.prepare_fn, or not a header that can be sent");
+    pusher_result result = PUSHER_ERR_ARGUMENT;
+    if (auth && auth->preparing) result = psh_auth_field(&client->env, &auth->fields, name, value);
+    if (result == PUSHER_OK) return result;
+    if (result == PUSHER_ERR_ARGUMENT)
+        return psh_client_failed(client, result,
+                                 "not in auth.prepare_fn, or not a header that can be sent");
+    auth->starved = true;
+    return psh_client_failed(client, result, NULL);
 }
 
 static pusher_result psh_client_auth_param(pusher_client *client, const char *name,

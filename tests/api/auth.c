@@ -281,6 +281,47 @@ static void later_is_asked_again_with_growing_waits(void **state)
     fake_end(&f);
 }
 
+static void who_comes_late_puts_nobody_off(void **state)
+{
+    (void)state;
+    fake f;
+    desk d;
+    pusher_options options = begin(&f, &d);
+    d.status = 503;
+    d.retry = true;
+    fake_start(&f, &options);
+    fake_online(&f);
+    pusher_channel channel = fake_subscribe(&f, "private-a");
+    for (int i = 0; i < 90; i++) {
+        char name[32];
+        fake_sleep(&f, 100);
+        snprintf(name, sizeof name, "private-%d", i);
+        fake_subscribe(&f, name);
+    }
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    fake_end(&f);
+}
+
+static void later_may_be_weeks_away(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        fake f;
+        desk d;
+        pusher_options options = begin(&f, &d);
+        options.reconnect_base_ms = options.reconnect_cap_ms = UINT32_MAX;
+        f.random_state = seed;
+        d.status = 503;
+        d.retry = true;
+        fake_start(&f, &options);
+        fake_online(&f);
+        fake_subscribe(&f, "private-a");
+        fake_sleep(&f, 10000);
+        assert_int_equal(d.count, 1);
+        fake_end(&f);
+    }
+}
+
 static void no_answer_is_an_answer_after_a_while(void **state)
 {
     (void)state;
@@ -354,6 +395,34 @@ static void one_object_answers_a_batch(void **state)
     assert_int_equal(f.errors, 3);
     assert_int_equal(pusher_channel_state(f.client, pusher_find_channel(f.client, "private-e")),
                      PUSHER_REFUSED);
+    fake_end(&f);
+}
+
+/* Gson, for one, writes '=' as \u003d. */
+static void a_batch_names_channels_as_json_does(void **state)
+{
+    (void)state;
+    fake f;
+    desk d;
+    char longest[201], batch[3000], name[1300];
+    pusher_options options = begin(&f, &d);
+    options.auth.max_batch = 8;
+    memset(longest, 'x', 200);
+    memcpy(longest, "private-", 8);
+    longest[200] = '\0';
+    name[0] = '\0';
+    for (int i = 0; i < 200; i++) snprintf(name + 6 * i, 7, "\\u%04x", (unsigned)longest[i]);
+    snprintf(batch, sizeof batch, "{\"private-a\\u003d1\":" GOOD ",\"%s\":" GOOD ",\"%s7\":7}", name,
+             name);
+    d.batch = batch;
+    fake_start(&f, &options);
+    fake_subscribe(&f, "private-a=1");
+    fake_subscribe(&f, longest);
+    fake_online(&f);
+    assert_int_equal(f.errors, 0);
+    fake_expect_text(&f, SUBSCRIBE_SIGNED("private-a=1"));
+    assert_non_null(fake_next(&f));
+    fake_expect_nothing(&f);
     fake_end(&f);
 }
 
@@ -656,6 +725,27 @@ static void options_that_cannot_be(void **state)
     assert_int_equal(f.heap.live_blocks, 0);
 }
 
+static void no_memory_is_no_wrong_option(void **state)
+{
+    (void)state;
+    static const pusher_pair pairs[] = { { "X-A", "a" }, { "X-B", "b" } };
+    fake f;
+    pusher_error error;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.auth.endpoint = "http://a/";
+    options.auth.headers = options.auth.params = pairs;
+    options.auth.header_count = options.auth.param_count = 2;
+    for (uint64_t n = 1; !f.client; n++) {
+        f.heap.calls = 0;
+        f.heap.fail_at = n;
+        f.client = pusher_create(&options, &error);
+        if (!f.client) assert_int_equal(error.code, PUSHER_ERR_MEMORY);
+        assert_true(n < 100);
+    }
+    fake_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -666,9 +756,12 @@ int main(void)
         cmocka_unit_test(bad_answers_are_refusals),
         cmocka_unit_test(a_no_is_told_once_and_asked_again_by_subscribing),
         cmocka_unit_test(later_is_asked_again_with_growing_waits),
+        cmocka_unit_test(who_comes_late_puts_nobody_off),
+        cmocka_unit_test(later_may_be_weeks_away),
         cmocka_unit_test(no_answer_is_an_answer_after_a_while),
         cmocka_unit_test(a_batch_lists_all_that_wait),
         cmocka_unit_test(one_object_answers_a_batch),
+        cmocka_unit_test(a_batch_names_channels_as_json_does),
         cmocka_unit_test(the_endpoint_gets_posts_like_pusher_js),
         cmocka_unit_test(headers_are_made_for_each_request),
         cmocka_unit_test(what_an_endpoint_may_do_wrong),
@@ -677,6 +770,7 @@ int main(void)
         cmocka_unit_test(a_lost_connection_ends_the_request),
         cmocka_unit_test(the_secret_signs),
         cmocka_unit_test(options_that_cannot_be),
+        cmocka_unit_test(no_memory_is_no_wrong_option),
     };
     return cmocka_run_group_tests_name("api/auth", tests, NULL, NULL);
 }

@@ -543,6 +543,26 @@ static void refusals_of_every_dialect(void **state)
     }
 }
 
+/* The text to sign is longer than what an error's text is cut to. */
+static void a_long_name_in_an_error(void **state)
+{
+    (void)state;
+    char name[201] = "";
+    fake f;
+    memset(name, 'x', sizeof name - 1);
+    start(&f);
+    pusher_channel channel = fake_subscribe(&f, name);
+    fake_run(&f);
+    fake_say_format(&f,
+                    "{\"event\":\"pusher:error\",\"data\":{\"code\":null,\"message\":\"Invalid "
+                    "signature: Expected HMAC SHA256 hex digest of 123.456:%s, but got "
+                    "x\"}}", name);
+    fake_run(&f);
+    assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_REFUSED);
+    assert_string_equal(f.last_channel, name);
+    fake_end(&f);
+}
+
 static void a_refused_channel_is_left_without_a_word(void **state)
 {
     (void)state;
@@ -630,6 +650,100 @@ static void answers_to_questions_not_asked(void **state)
     assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_SUBSCRIBED);
     assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
     fake_end(&f);
+}
+
+/* ---- how long events may have been missed ---- */
+
+static uint32_t outage;
+
+static void keep_outage(fake *f, const pusher_event *event)
+{
+    (void)f;
+    outage = event->outage_ms;
+}
+
+/* The second connection was lost before the server had confirmed this channel again. */
+static void an_outage_over_two_connections(void **state)
+{
+    (void)state;
+    fake f;
+    start(&f);
+    pusher_channel channel = fake_subscribe(&f, "chat");
+    fake_subscribe(&f, "other");
+    pusher_bind_all(f.client, channel, fake_event_fn, &f);
+    f.on_event = keep_outage;
+    fake_run(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_say(&f, FAKE_SUBSCRIBED("other"));
+    fake_run(&f);
+    assert_int_equal(outage, 0);
+    uint64_t lost_at = f.now;
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("other"));
+    fake_pass(&f, 5000);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    uint64_t lost_again = f.now;
+    fake_say(&f, FAKE_SUBSCRIBED("other"));
+    fake_run(&f);
+    fake_pass(&f, 5000);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_run(&f);
+    assert_int_equal(outage, f.now - lost_at);
+    pusher_bind_all(f.client, pusher_find_channel(f.client, "other"), fake_event_fn, &f);
+    fake_say(&f, FAKE_SUBSCRIBED("other")); /* it was there in between */
+    fake_run(&f);
+    assert_int_equal(outage, f.now - lost_again);
+    fake_eof(&f);
+    lost_at = f.now;
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_run(&f);
+    assert_int_equal(outage, f.now - lost_at);
+    fake_end(&f);
+}
+
+/* A laptop sleeps: no time for deadlines, but events were missed. */
+static void an_outage_asleep(void **state)
+{
+    (void)state;
+    for (int way = 0; way < 2; way++) { /* the connection was lost before, or meanwhile */
+        fake f;
+        start(&f);
+        pusher_channel channel = fake_subscribe(&f, "chat");
+        pusher_bind_all(f.client, channel, fake_event_fn, &f);
+        f.on_event = keep_outage;
+        fake_run(&f);
+        fake_say(&f, FAKE_SUBSCRIBED("chat"));
+        fake_run(&f);
+        uint64_t lost_at = f.now;
+        if (way == 0) {
+            fake_eof(&f);
+            fake_poll(&f);
+        }
+        f.now += 2 * 3600 * 1000;
+        if (way == 1) {
+            fake_run(&f);
+            fake_pass(&f, 100);
+            fake_eof(&f);
+        }
+        uint32_t before = way == 0 ? 1 : f.stream_count;
+        fake_run(&f);
+        while (f.stream_count == before) fake_pass(&f, 50);
+        fake_run(&f);
+        fake_establish(&f);
+        fake_say(&f, FAKE_SUBSCRIBED("chat"));
+        fake_run(&f);
+        assert_int_equal(outage, f.now - lost_at);
+        fake_end(&f);
+    }
 }
 
 /* ---- many ---- */
@@ -756,10 +870,13 @@ int main(void)
         cmocka_unit_test(no_answer_then_one_more_reference),
         cmocka_unit_test(cancelled_and_never_answered),
         cmocka_unit_test(refusals_of_every_dialect),
+        cmocka_unit_test(a_long_name_in_an_error),
         cmocka_unit_test(a_refused_channel_is_left_without_a_word),
         cmocka_unit_test(a_cancelled_channel_is_refused),
         cmocka_unit_test(errors_about_others_are_not_pinned_on_a_channel),
         cmocka_unit_test(answers_to_questions_not_asked),
+        cmocka_unit_test(an_outage_over_two_connections),
+        cmocka_unit_test(an_outage_asleep),
         cmocka_unit_test(back_in_order_after_a_reconnect),
         cmocka_unit_test(ten_thousand_channels),
         cmocka_unit_test(ten_thousand_unanswered),

@@ -581,6 +581,44 @@ static void a_close_that_is_answered_ends_at_once(void **state)
     fake_end(&f);
 }
 
+static void leaving(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    (void)event;
+    (void)user_data;
+    pusher_disconnect(client);
+}
+
+/* A callback disconnects while the input is full to the brim: what is left in it must not keep the
+   client from seeing the end of the stream. */
+static void leaving_with_a_full_input(void **state)
+{
+    (void)state;
+    fake f;
+    char text[1001];
+    pusher_options options;
+    fake_init(&f);
+    options = fake_options(&f);
+    options.max_poll_bytes = 8192;
+    fake_start(&f, &options);
+    pusher_bind_all(f.client, PUSHER_ALL, fake_event_fn, &f);
+    fake_online(&f);
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = '\0';
+    for (int i = 0; i < 64; i++) { /* so that the input has grown */
+        fake_say_format(&f, "{\"event\":\"news\",\"data\":\"%s\"}", text);
+        if (i == 31) fake_run(&f);
+        if (i == 31) pusher_bind(f.client, PUSHER_ALL, "news", leaving, NULL);
+    }
+    fake_poll(&f);
+    assert_int_equal(pusher_get_state(f.client), PUSHER_DISCONNECTED);
+    fake_say_close(&f, 1000, "");
+    fake_eof(&f);
+    for (int i = 0; i < 8; i++) fake_poll(&f);
+    assert_true(f.streams[0]->closed);
+    assert_int_equal(f.errors, 0);
+    fake_end(&f);
+}
+
 static void connect_while_leaving(void **state)
 {
     (void)state;
@@ -614,9 +652,44 @@ static void wishes_between_two_polls(void **state)
     pusher_disconnect(f.client);
     pusher_connect(f.client);
     fake_run(&f);
-    if (f.stream_count == 2) /* left and back, or never left: both are what was asked for */
+    if (f.stream_count == 2) { /* left and back, or never left: both are what was asked for */
+        fake_expect_close(&f, 1000);
         fake_establish(&f);
+    }
     assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
+    fake_end(&f);
+}
+
+static void leave(fake *f, const pusher_event *event)
+{
+    (void)event;
+    pusher_disconnect(f->client);
+}
+
+/* A handler leaves, and behind its event stand as many bytes as fit: they must not keep the end of
+   the stream from being read, or a loop that sleeps until it is readable would spin. */
+static void leaving_with_unread_messages(void **state)
+{
+    (void)state;
+    fake f;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.max_poll_bytes = 8192;
+    fake_start(&f, &options);
+    fake_online(&f);
+    for (int i = 0; i < 2000; i++) {
+        fake_say(&f, "{\"event\":\"news\",\"data\":\"x\"}");
+        if (i == 999)
+            fake_run(&f);
+    }
+    pusher_bind_all(f.client, PUSHER_ALL, fake_event_fn, &f);
+    f.on_event = leave;
+    fake_eof(&f);
+    fake_run(&f);
+    assert_int_equal(f.events, 1);
+    fake_expect_close(&f, 1000);
+    assert_true(f.streams[0]->closed);
+    assert_true(pusher_next_poll_ms(f.client) == UINT64_MAX);
     fake_end(&f);
 }
 
@@ -756,6 +829,69 @@ static void pings_are_answered(void **state)
     fake_run(&f);
     fake_expect_nothing(&f);
     assert_int_equal(f.errors, 0);
+    fake_end(&f);
+}
+
+/* The output was full when the ping fell due, ours or the answer to the server's, and empty when the
+   poll ended. It goes all the same: an event loop hears of nothing that would wake it later. */
+static void full_output_and_a_ping(bool ours)
+{
+    fake f;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.max_output_bytes = 1024;
+    fake_authorize(&f, &options);
+    fake_start(&f, &options);
+    fake_online(&f);
+    pusher_channel channel = fake_subscribe(&f, "private-a");
+    fake_run(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("private-a"));
+    fake_run(&f);
+    fake_forget_heard(&f);
+    char json[800];
+    memset(json, ' ', sizeof json);
+    json[0] = '1';
+    size_t len = sizeof json;
+    assert_int_equal(pusher_trigger(f.client, channel, "client-a", json, 200), PUSHER_OK);
+    while (pusher_trigger(f.client, channel, "client-a", json, len) != PUSHER_OK)
+        len--;
+    if (ours)
+        pusher_reconnect_now(f.client);
+    else
+        fake_say(&f, "{\"event\":\"pusher:ping\"}");
+    do
+        fake_poll(&f);
+    while (pusher_next_poll_ms(f.client) <= f.now || (pusher_wants(f.client) & PUSHER_WANTS_WRITE));
+    assert_int_equal(f.heard_count - f.heard_read, 3);
+    f.heard_read += 2;
+    fake_expect_text(&f, ours ? FAKE_PING : FAKE_PONG);
+    fake_end(&f);
+}
+
+static void a_ping_goes_though_the_output_was_full(void **state)
+{
+    (void)state;
+    full_output_and_a_ping(false);
+    full_output_and_a_ping(true);
+}
+
+/* Nothing can be sent, but the server goes on talking: that is not a reason to ask more than once
+   in a while whether it is alive. */
+static void pings_do_not_pile_up(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    fake_online(&f);
+    f.send_block = 1;
+    for (int i = 0; i < 300; i++) {
+        fake_say(&f, "{\"event\":\"news\",\"data\":\"x\"}");
+        fake_pass(&f, 1000);
+    }
+    f.send_block = 0;
+    fake_run(&f);
+    assert_string_equal(f.states, "connecting connected ");
+    assert_true(f.heard_count >= 1 && f.heard_count <= 3);
     fake_end(&f);
 }
 
@@ -926,8 +1062,10 @@ int main(void)
         cmocka_unit_test(an_own_unavailable_timeout),
         cmocka_unit_test(disconnect_at_each_step),
         cmocka_unit_test(a_close_that_is_answered_ends_at_once),
+        cmocka_unit_test(leaving_with_a_full_input),
         cmocka_unit_test(connect_while_leaving),
         cmocka_unit_test(wishes_between_two_polls),
+        cmocka_unit_test(leaving_with_unread_messages),
         cmocka_unit_test(ping_when_nothing_is_received),
         cmocka_unit_test(an_event_loop_pings_in_time),
         cmocka_unit_test(the_servers_own_timeout_counts_if_shorter),
@@ -935,6 +1073,8 @@ int main(void)
         cmocka_unit_test(no_pong_is_a_loss),
         cmocka_unit_test(any_byte_is_an_answer),
         cmocka_unit_test(pings_are_answered),
+        cmocka_unit_test(a_ping_goes_though_the_output_was_full),
+        cmocka_unit_test(pings_do_not_pile_up),
         cmocka_unit_test(a_clock_that_jumps),
         cmocka_unit_test(a_clock_that_runs_back),
         cmocka_unit_test(a_clock_that_starts_anywhere),

@@ -285,6 +285,34 @@ static void every_class_of_close_code(void **state)
     }
 }
 
+/* Our answer to the close cannot be sent any more: what the server said counts all the same. */
+static void a_close_that_cannot_be_answered(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        for (int greeted = 0; greeted < 2; greeted++) {
+            fake f;
+            fake_start(&f, NULL);
+            fake_request(&f);
+            if (greeted)
+                fake_establish(&f);
+            else
+                fake_accept(&f);
+            fake_run(&f);
+            f.streams[0]->send_result = PUSHER_IO_ERROR;
+            fake_say_close(&f, codes[i].code, codes[i].code ? "the reason" : NULL);
+            fake_poll(&f);
+            assert_int_equal(f.last_error.code, PUSHER_ERR_SERVER);
+            assert_int_equal(f.last_error.server_code, codes[i].code);
+            if (codes[i].code && !strstr(f.last_message, "the reason"))
+                fail_msg("%d: \"%s\"", codes[i].code, f.last_message);
+            check_after(&f, codes[i].code, codes[i].what, greeted ? "online" : "greeting");
+            assert_true(f.streams[0]->closed);
+            fake_end(&f);
+        }
+    }
+}
+
 static void an_error_event_then_a_close_without_code(void **state)
 {
     (void)state;
@@ -397,6 +425,57 @@ static void an_error_before_the_greeting_ends_the_attempt(void **state)
             fake_end(&f);
         }
     }
+}
+
+/* The server that is fed up does not stay to read our answer to its close frame. */
+static void a_close_code_counts_though_the_answer_cannot_be_sent(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        fake f;
+        fake_init(&f);
+        f.random_state = i * 2 + 5;
+        pusher_options options = fake_options(&f);
+        fake_start(&f, &options);
+        fake_online(&f);
+        fake_say_close(&f, codes[i].code, codes[i].code ? "the reason" : NULL);
+        f.streams[0]->send_result = PUSHER_IO_ERROR;
+        f.streams[0]->end = PUSHER_IO_EOF;
+        fake_poll(&f);
+        assert_int_equal(f.errors, 1);
+        assert_int_equal(f.last_error.code, PUSHER_ERR_SERVER);
+        if (codes[i].code && !strstr(f.last_message, "the reason"))
+            fail_msg("%d: \"%s\"", codes[i].code, f.last_message);
+        check_after(&f, codes[i].code, codes[i].what, "no answer");
+        fake_end(&f);
+    }
+}
+
+static void the_answer_to_a_close_is_within_the_budget(void **state)
+{
+    (void)state;
+    char name[201];
+    fake f;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.max_poll_bytes = 512;
+    fake_start(&f, &options);
+    fake_online(&f);
+    f.send_block = 1;
+    for (int i = 0; i < 20; i++) {
+        snprintf(name, sizeof name, "%0200d", i);
+        fake_subscribe(&f, name);
+    }
+    fake_run(&f);
+    f.send_block = 0;
+    f.streams[0]->repeat_at = NULL; /* it was let off: what is sent next may be less */
+    f.poll_sent_max = 0;
+    fake_say_close(&f, 4100, "full");
+    fake_run(&f);
+    assert_true(f.poll_sent_max > 0 && f.poll_sent_max <= 512);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_end(&f);
 }
 
 static void at_once_only_the_first_time(void **state)
@@ -555,10 +634,13 @@ int main(void)
         cmocka_unit_test(reconnect_now_during_an_attempt),
         cmocka_unit_test(max_attempts),
         cmocka_unit_test(every_class_of_close_code),
+        cmocka_unit_test(a_close_that_cannot_be_answered),
         cmocka_unit_test(an_error_event_then_a_close_without_code),
         cmocka_unit_test(an_error_event_alone_never_reconnects),
         cmocka_unit_test(an_old_error_does_not_colour_a_close),
         cmocka_unit_test(an_error_before_the_greeting_ends_the_attempt),
+        cmocka_unit_test(a_close_code_counts_though_the_answer_cannot_be_sent),
+        cmocka_unit_test(the_answer_to_a_close_is_within_the_budget),
         cmocka_unit_test(at_once_only_the_first_time),
         cmocka_unit_test(tls_only),
         cmocka_unit_test(connect_leaves_failed),

@@ -926,23 +926,62 @@ static void a_pinned_certificate(void **state)
     }
 }
 
+/* A callback of the user's that ends the handshake, with mbedTLS' codes or its own: those are told
+   as mbedTLS' "generic error". */
+static int refusing(void *context, mbedtls_x509_crt *crt, int depth, uint32_t *flags)
+{
+    (void)crt;
+    (void)depth;
+    (void)flags;
+    return *(const int *)context;
+}
+
+static void a_callback_that_fails(void **state)
+{
+    (void)state;
+    static const struct {
+        int code;
+        const char *message;
+    } table[] = { { 1, PREFIX "the handshake failed (mbedTLS -0x0001)" },
+                  { 70000, PREFIX "the handshake failed (mbedTLS -0x0001)" },
+                  { -0x2480, PREFIX "the handshake failed (mbedTLS -0x2480)" } };
+    EACH_VERSION(minor) {
+        for (size_t i = 0; i < ARRAY_LEN(table); i++) {
+            tls_world w;
+            own_config own;
+            int code = table[i].code;
+            tls_spec spec = tls_leaf();
+            serve(&w, &spec, minor);
+            own_start(&own, &tls_the_shop.root);
+            mbedtls_ssl_conf_verify(&own.config, refusing, &code);
+            pusher_options options = tls_options(&w);
+            options.tls.ssl_config = &own.config;
+            tls_client(&w, &options);
+            expect_refused(&w, table[i].message);
+            tls_end(&w);
+            own_end(&own);
+        }
+    }
+}
+
 /* A configuration that asks for no certificate is not taken, unless that was said aloud here. */
 static void a_configuration_that_verifies_nothing(void **state)
 {
     (void)state;
     EACH_VERSION(minor) {
-        for (int said = 0; said < 2; said++) {
+        for (int way = 0; way < 4; way++) {
+            const bool said = way & 1;
             tls_world w;
             own_config own;
             tls_spec spec = tls_leaf();
             by_itself(&spec);
             serve(&w, &spec, minor);
             own_start(&own, &tls_the_shop.other);
-            mbedtls_ssl_conf_authmode(&own.config, said ? MBEDTLS_SSL_VERIFY_NONE
-                                                        : MBEDTLS_SSL_VERIFY_OPTIONAL);
+            mbedtls_ssl_conf_authmode(&own.config, way & 2 ? MBEDTLS_SSL_VERIFY_NONE
+                                                           : MBEDTLS_SSL_VERIFY_OPTIONAL);
             pusher_options options = tls_options(&w);
             options.tls.ssl_config = &own.config;
-            options.tls.insecure_accept_any_certificate = said != 0;
+            options.tls.insecure_accept_any_certificate = said;
             tls_client(&w, &options);
             if (said)
                 expect_connected(&w);
@@ -1208,6 +1247,7 @@ int main(void)
         cmocka_unit_test(any_certificate_is_taken_if_told_so),
         cmocka_unit_test(a_client_certificate),
         cmocka_unit_test(a_pinned_certificate),
+        cmocka_unit_test(a_callback_that_fails),
         cmocka_unit_test(a_configuration_that_verifies_nothing),
         cmocka_unit_test(an_end_with_and_without_goodbye),
         cmocka_unit_test(we_say_goodbye),

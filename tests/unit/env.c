@@ -468,6 +468,10 @@ static void foreign_words_hold_no_control_characters(void **state)
     }
     psh_env_add_foreign(&text, NULL, 0);
     assert_int_equal(text.len, 4 + 256);
+    /* U+0080 to U+009F are control characters, too: U+009B is what ESC [ is */
+    psh_env_text(&text, place, sizeof place);
+    psh_env_add_foreign(&text, "\xC2\x9B" "2J \xC2\x80\xC2\x9F\xC2\xA0\xC3\x9B\xE2\x82\x9B", 16);
+    assert_string_equal(place, "??2J ????\xC2\xA0\xC3\x9B\xE2\x82\x9B");
 }
 
 static void foreign_words_are_cut_like_others(void **state)

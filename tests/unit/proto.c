@@ -473,6 +473,7 @@ static void the_channel_named_in_an_error(void **state)
         {"12.34:, but", NULL},
         {"digest of 12.34:presence-room:{\"user_id\":1}", "presence-room"},
         {"12.34:x", "x"},
+        {"for 12.34, not 12.34:x", "x"},
         {"12.34:x ", "x"},
         {"12.34:x\"", "x"},
         {"12.34:a_-=@,.;#b", "a_-=@,.;#b"},

@@ -474,6 +474,38 @@ static void a_flood_of_nothing(void **state)
     }
 }
 
+/* Records without anything in them are legal, and no end. */
+static void empty_records_are_no_end(void **state)
+{
+    (void)state;
+    EACH_VERSION(minor) {
+        for (int count = 1; count <= 3; count++) {
+            line l;
+            unsigned char buf[100];
+            line_start(&l, minor);
+            line_open(&l, TLS_HOST);
+            assert_int_equal(line_shake(&l), 1);
+            for (int i = 0; i < count; i++)
+                assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, (const unsigned char *)"hello", 5), 5);
+            int got = PUSHER_IO_WANT_WRITE;
+            for (int i = 0; i < 10 && got == PUSHER_IO_WANT_WRITE; i++)
+                got = l.transport.recv_fn(l.stream, buf, sizeof buf);
+            assert_int_equal(got, 5);
+            assert_memory_equal(buf, "hello", 5);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            assert_int_equal(mbedtls_ssl_write(&l.w.ssl, buf, 0), 0);
+            l.w.ended = true;
+            for (got = PUSHER_IO_WANT_WRITE; got == PUSHER_IO_WANT_WRITE;)
+                got = l.transport.recv_fn(l.stream, buf, sizeof buf);
+            assert_int_equal(got, PUSHER_IO_ERROR_TLS);
+            assert_string_equal(l.transport.error_fn(l.stream),
+                                "TLS: the connection was cut off: it ended without close_notify");
+            line_end(&l);
+        }
+    }
+}
+
 #if TLS_HAS_13
 /* Many tickets at once: the last one is kept, and no call takes them all. */
 static void tickets_without_number(void **state)
@@ -543,6 +575,59 @@ static void sessions_of_several_hosts(void **state)
     assert_int_equal(line_shake(&l), PUSHER_IO_ERROR_TLS);
     assert_string_equal(l.tls.sessions[1].host, "");
     line_end(&l);
+}
+
+/* A server that falls silent when it is offered an old session would do so again: after an attempt
+   that was given up, as after one that failed, the handshake is a whole one. */
+static void a_session_is_offered_once(void **state)
+{
+    (void)state;
+    line l;
+    line_start(&l, 3);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    line_close(&l);
+    for (int attempt = 0; attempt < 2; attempt++) {
+        line_open(&l, TLS_HOST);
+        for (int i = 0; i < 20; i++) /* nobody answers */
+            assert_true(l.transport.ready_fn(l.stream) < 0);
+        assert_int_equal(((struct psh_tls_stream *)l.stream)->resuming, attempt == 0);
+        line_close(&l);
+    }
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    assert_false(((struct psh_tls_stream *)l.stream)->resuming);
+    line_close(&l);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    assert_true(((struct psh_tls_stream *)l.stream)->resuming);
+    line_end(&l);
+}
+
+/* Of a server that is many machines one gives tickets, and one knows nothing of them: what the first
+   has given does not end up beside the keys of the second. */
+static void a_ticket_of_another_machine(void **state)
+{
+    (void)state;
+    line l;
+    mbedtls_ssl_ticket_context tickets;
+    line_start(&l, 3);
+    mbedtls_ssl_ticket_init(&tickets);
+    assert_int_equal(mbedtls_ssl_ticket_setup(&tickets, tls_random, &l.w.random_state,
+                                              MBEDTLS_CIPHER_AES_256_GCM, 86400), 0);
+    mbedtls_ssl_conf_session_cache(&l.w.config, NULL, NULL, NULL);
+    for (int i = 0; i < 6; i++) {
+        const bool gives = i % 2 == 0;
+        mbedtls_ssl_conf_session_tickets_cb(&l.w.config, gives ? mbedtls_ssl_ticket_write : NULL,
+                                            gives ? mbedtls_ssl_ticket_parse : NULL, &tickets);
+        line_open(&l, TLS_HOST);
+        int ready = line_shake(&l);
+        if (ready != 1)
+            fail_msg("connection %d: %s", i, l.transport.error_fn(l.stream));
+        line_close(&l);
+    }
+    line_end(&l);
+    mbedtls_ssl_ticket_free(&tickets);
 }
 
 static void no_stream(void **state)
@@ -764,6 +849,34 @@ static void a_session_that_cannot_be_kept(void **state)
     line_end(&l);
 }
 
+/* What fails in one stream is not the reason why another one ends. */
+static void randomness_fails_for_one_stream_only(void **state)
+{
+    (void)state;
+    line l;
+    unsigned char buf[100];
+    line_start(&l, 3);
+    line_open(&l, TLS_HOST);
+    assert_int_equal(line_shake(&l), 1);
+    l.w.is_open = false; /* another stream, on the same wire */
+    void *other = l.transport.open_fn(TLS_HOST, 443, l.transport.user_data);
+    l.w.random_dies = true;
+    int ready = PUSHER_IO_WANT_WRITE;
+    for (int i = 0; i < 10 && ready == PUSHER_IO_WANT_WRITE; i++)
+        ready = l.transport.ready_fn(other);
+    assert_int_equal(ready, PUSHER_IO_ERROR_TLS);
+    assert_string_equal(l.transport.error_fn(other), "TLS: the random source failed");
+    l.transport.close_fn(other);
+    l.w.is_open = true;
+    l.w.random_dies = false;
+    assert_int_equal(mbedtls_ssl_write(&l.w.ssl, (const unsigned char *)"hello", 5), 5);
+    l.w.to_client.at[l.w.to_client.len - 1] ^= 1;
+    assert_int_equal(l.transport.recv_fn(l.stream, buf, sizeof buf), PUSHER_IO_ERROR_TLS);
+    assert_string_equal(l.transport.error_fn(l.stream),
+                        "TLS: a record was damaged on its way");
+    line_end(&l);
+}
+
 static void alerts_have_names(void **state)
 {
     (void)state;
@@ -844,10 +957,13 @@ int main(void)
 #endif
         cmocka_unit_test(a_write_that_wants_to_read),
         cmocka_unit_test(a_flood_of_nothing),
+        cmocka_unit_test(empty_records_are_no_end),
 #if TLS_HAS_13
         cmocka_unit_test(tickets_without_number),
 #endif
         cmocka_unit_test(sessions_of_several_hosts),
+        cmocka_unit_test(a_session_is_offered_once),
+        cmocka_unit_test(a_ticket_of_another_machine),
         cmocka_unit_test(no_stream),
         cmocka_unit_test(the_inner_stream_is_asked),
         cmocka_unit_test(dead_streams_stay_dead),
@@ -856,6 +972,7 @@ int main(void)
         cmocka_unit_test(flags_have_words),
         cmocka_unit_test(the_inner_stream_fails_in_a_send),
         cmocka_unit_test(a_session_that_cannot_be_kept),
+        cmocka_unit_test(randomness_fails_for_one_stream_only),
         cmocka_unit_test(alerts_have_names),
         cmocka_unit_test(it_cannot_be_made),
         cmocka_unit_test(no_memory_for_a_copy_of_pem),

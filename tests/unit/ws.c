@@ -1130,6 +1130,7 @@ static const struct answer {
     {LINE UP CONN ACC "Server: x\r\nSec-WebSocket-Extensions:\r\nSec-WebSocket-Protocol: \r\n\r\n",
      NULL, 101},
     {LINE "X-Upgrade: no\r\nXConnection: no\r\n" UP CONN ACC "\r\n", NULL, 101},
+    {LINE UP CONN "Connection: keep-alive\r\nUpgrade: x\r\n" ACC "\r\n", NULL, 101}, /* lists */
     {LINE UP CONN ACC, "", 101},
     {"HTTP/1.1 10", "", 0},
     {"", "", 0},
