@@ -125,53 +125,6 @@ static void the_difference_is_told_after_a_loss(void **state)
     fake_end(&f);
 }
 
-static uint32_t outage[3];
-
-static void on_subscribed(pusher_client *client, const pusher_event *event, void *user_data)
-{
-    (void)client;
-    (void)user_data;
-    outage[event->channel_name[0] - 'a'] = event->outage_ms;
-}
-
-/* Each channel misses what was sent from the time when it was live last, however many connections
-   have come and gone since. */
-static void an_outage_may_last_several_connections(void **state)
-{
-    (void)state;
-    fake f;
-    fake_start(&f, NULL);
-    fake_online(&f);
-    static const char *const names[] = { "a", "b", "c" };
-    static const char *const confirmed[] = { "abc", "a", "ab", "a", "abc" };
-    uint64_t lost[3] = { 0, 0, 0 };
-    pusher_bind(f.client, PUSHER_ALL, "pusher:subscription_succeeded", on_subscribed, NULL);
-    for (int i = 0; i < 3; i++) fake_subscribe(&f, names[i]);
-    fake_run(&f);
-    for (size_t round = 0; round < ARRAY_LEN(confirmed); round++) {
-        for (const char *name = confirmed[round]; *name; name++) {
-            int i = *name - 'a';
-            outage[i] = UINT32_MAX;
-            say(&f, "pusher_internal:subscription_succeeded", names[i], "{}");
-            uint64_t least = round ? f.now - lost[i] : 0;
-            if (outage[i] < least || outage[i] == UINT32_MAX)
-                fail_msg("%u: %s: %u, not %u", (unsigned)round, names[i], outage[i], (unsigned)least);
-            if (i == 0) assert_in_range(outage[i], least, least + 10);
-        }
-        fake_pass(&f, 7000);
-        for (const char *name = confirmed[round]; *name; name++) {
-            say(&f, "e", names[*name - 'a'], "{}");
-            lost[*name - 'a'] = f.now;
-        }
-        fake_eof(&f);
-        fake_run(&f);
-        if (round + 1 < ARRAY_LEN(confirmed)) fake_online_again(&f);
-        fake_run(&f);
-        fake_forget_heard(&f);
-    }
-    fake_end(&f);
-}
-
 static void what_cannot_be_read_leaves_the_list_alone(void **state)
 {
     (void)state;
@@ -360,7 +313,6 @@ int main(void)
         cmocka_unit_test(the_list_is_what_the_server_says),
         cmocka_unit_test(a_repeated_coming_is_told_when_it_says_something_new),
         cmocka_unit_test(the_difference_is_told_after_a_loss),
-        cmocka_unit_test(an_outage_may_last_several_connections),
         cmocka_unit_test(what_cannot_be_read_leaves_the_list_alone),
         cmocka_unit_test(ids_of_128_characters),
         cmocka_unit_test(a_limit_is_said),
