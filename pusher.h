@@ -9010,9 +9010,9 @@ static pusher_result psh_client_accept_at(pusher_client *client, uint32_t index,
    Request Timeout")? That is no answer to what is asked now. */
 static bool psh_client_post_stale(pusher_client *client)
 {
-    unsigned char byte;
+    unsigned char extra; /* not "byte": Windows has a type of that name */
     PUSHER_ASSERT(client->auth->stream && client->auth->phase == PSH_POST_IDLE);
-    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &byte, 1);
+    int got = psh_client_post_transport(client).recv_fn(client->auth->stream, &extra, 1);
     return got != PUSHER_IO_WANT_READ && got != PUSHER_IO_WANT_WRITE;
 }
 

@@ -1,7 +1,8 @@
 /*
  * trace.c - what a client does with the same world, as one number that has to be the same on every
  * machine: all scenarios of tests/anomaly, a table of messages, and a few thousand damaged ones.
- * Prints a line "HASH NAME" for each and, last, "trace HASH". What may differ between machines is
+ * Prints a line "HASH NAME" for each and, last, "trace HASH"; with the name of a scenario as argument
+ * its traces, too, to be compared where hashes differ. What may differ between machines is
  * in no trace: pointers, sizes of allocations, times.
  */
 #ifdef __cplusplus /* which cmocka.h knows nothing of */
@@ -61,9 +62,21 @@ static void fake_in(fake *f, const manner *how)
     f->chunk_seed = how->seed;
 }
 
+static const char *shown; /* the scenario whose traces are printed */
+
+static void show(const char *what, const fake_bytes *trace)
+{
+    printf("-- %s\n%.*s", what, (int)trace->len, trace->at ? trace->at : "");
+}
+
 static uint64_t finish(fake *f, const char *name)
 {
     uint64_t hash = fake_trace_hash(f);
+    if (shown && strcmp(shown, name) == 0) {
+        show("events", &f->trace);
+        show("sent", &f->sent_trace);
+        show("posted", &f->post_trace);
+    }
     if (f->trace.len == 0) {
         printf("FAILED: %s leaves no trace\n", name);
         failures++;
@@ -217,8 +230,9 @@ static uint64_t names(void)
     return hash;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) shown = argv[1];
     scenarios_and_manners();
     uint64_t hash = 0;
     for (size_t i = 0; i < MESSAGES; i++) {

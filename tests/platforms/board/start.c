@@ -1,6 +1,7 @@
 /* What a Cortex-M3 does before main(): stack, data, handles of the emulator's console; and when it
    faults: it says so to the emulator, which then ends with an error. */
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,9 +46,11 @@ void board_fault(void)
 static const char *board_format(char *copy, size_t cap, const char *format)
 {
     size_t n = 0;
-    for (const char *at = format; *at && n + 1 < cap; at++)
-        if (*at != 'z' || at == format || at[-1] != '%')
-            copy[n++] = *at;
+    bool inside = false; /* between the percent sign and its letter */
+    for (const char *at = format; *at && n + 1 < cap; at++) {
+        if (!inside || *at != 'z') copy[n++] = *at;
+        inside = *at == '%' ? !inside : inside && strchr("0123456789.-+ #*z", *at);
+    }
     copy[n] = '\0';
     return copy;
 }
