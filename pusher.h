@@ -517,7 +517,8 @@ typedef struct pusher_options {
     uint32_t max_client_event_bytes; /* 10240: of a client event's data                         */
     uint32_t client_events_per_s;    /* 10: pusher.com's limit; at most 10000                   */
     uint32_t client_event_queue_bytes; /* 0: pusher_trigger() before the subscription is
-                                        confirmed fails; else it waits, up to so many bytes     */
+                                        confirmed fails; else it waits, up to so many bytes,
+                                        unless the channel is refused                           */
 } pusher_options;
 
 /* ---- a client's life ----------------------------------------------------------------------- */
@@ -564,7 +565,8 @@ PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
 
-/* This connection's socket id while connected, else NULL. Lives until the next poll. */
+/* This connection's socket id while connected, else NULL. Lives until the next poll, or, inside a
+   callback, until that returns. */
 PUSHER_DEF const char *pusher_socket_id(const pusher_client *client);
 
 /* About the last call on this client that failed; code PUSHER_OK if none has. Never NULL. */
@@ -643,7 +645,7 @@ PUSHER_DEF pusher_result pusher_trigger(pusher_client *client, pusher_channel ch
    else it changes nothing. PUSHER_ERR_AUTH: options.auth has no way for users. */
 PUSHER_DEF pusher_result pusher_signin(pusher_client *client);
 
-/* The user's id while signed in, else NULL. Lives until the next poll. */
+/* The user's id while signed in, else NULL. Lives as long as that of the socket. */
 PUSHER_DEF const char *pusher_user_id(const pusher_client *client);
 
 /* ---- answering authorizations -------------------------------------------------------------- */
@@ -2066,7 +2068,8 @@ static const char *psh_json_key(const char *at, const char *end, char *out,
     at = psh_json_string(at + 1, end, out + 1, &len);
     if (!at) return NULL;
     out[0] = out[len + 1] = '"';
-    *value = psh_json_member(envelope, out, len + 2);
+    bool quote = memchr(out + 1, '"', len) != NULL; /* "data\"" only begins like "data" */
+    *value = quote ? NULL : psh_json_member(envelope, out, len + 2);
     return at;
 }
 
@@ -3114,7 +3117,7 @@ static void psh_bind_free(struct psh_bind *bind)
 /* The members of a presence channel: an array without gaps, and flat open addressing to find one
    by its id. Ids come from strangers, so the hash is keyed. */
 
-enum { PSH_MEMBER_MAX_ID = 255 }; /* bytes; pusher.com allows 128 characters */
+enum { PSH_MEMBER_MAX_ID = 512 }; /* bytes: pusher.com allows 128 characters */
 
 enum psh_member_result {
     PSH_MEMBER_ADDED = 0,
@@ -3269,13 +3272,12 @@ static enum psh_member_result psh_member_change(struct psh_members *members, uin
     return PSH_MEMBER_CHANGED;
 }
 
-/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it has.
-   BAD: the id is too long. */
+/* Adds a member, or changes the info of a known one; with info NULL a known one keeps what it
+   has. */
 static enum psh_member_result psh_member_put(struct psh_members *members, const char *id,
                                              size_t id_len, const char *info, size_t info_len)
 {
     PUSHER_ASSERT((id || id_len == 0) && (info || info_len == 0));
-    if (id_len > PSH_MEMBER_MAX_ID) return PSH_MEMBER_BAD;
     uint32_t hash = psh_member_hash(members, id, id_len);
     uint32_t index = psh_member_look_up(members, hash, id, id_len);
     if (index != PSH_NONE) return psh_member_change(members, index, info, info_len);
@@ -4754,7 +4756,7 @@ static bool psh_proto_pick(const char *text, size_t len, const char *name, struc
     return value->raw_len > 0;
 }
 
-enum { PSH_USER_ID = 256 };
+enum { PSH_USER_ID = 513 }; /* with the NUL */
 
 /* An id, a string or a number, out of an object that is the inside of a JSON string: presence's
    channel_data, a user's user_data. False: there is none, or it is empty or too long; or there was
@@ -8233,16 +8235,17 @@ static void psh_client_tell_member(pusher_client *client, uint32_t index, enum p
     psh_client_tell(client, index, &event);
 }
 
-/* Who is in `these` and not in `those`. */
+/* Who is in `these` and not in `those`; until a handler gives the channel up. */
 static void psh_client_tell_difference(pusher_client *client, uint32_t index, enum psh_kind kind,
                                        const struct psh_members *these,
                                        const struct psh_members *those)
 {
     struct psh_envelope envelope;
+    const struct psh_entry *entry = &psh_client_at(client, index)->entry;
     memset(&envelope, 0, sizeof envelope);
-    envelope.channel.at = psh_client_at(client, index)->entry.name;
+    envelope.channel.at = entry->name;
     envelope.channel.string = true;
-    for (uint32_t i = 0; i < these->count && !client->doomed; i++) {
+    for (uint32_t i = 0; i < these->count && entry->references > 0 && !client->doomed; i++) {
         struct psh_member *who = these->items[i];
         const char *id = psh_member_id(who);
         if (psh_member_find(those, id, who->id_len) != PSH_NONE) continue;
@@ -10303,10 +10306,10 @@ static const char *psh_client_trigger_fault(pusher_result result)
 static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
                                              const struct psh_text *text)
 {
-    bool live = psh_client_at(client, index)->entry.state == PSH_SUB_LIVE;
-    bool online = client->phase == PSH_ONLINE;
-    size_t left = client->max_queued;
-    if (client->max_queued && (!online || !live || client->triggers.first)) {
+    unsigned char state = psh_client_at(client, index)->entry.state;
+    bool live = state == PSH_SUB_LIVE, online = client->phase == PSH_ONLINE;
+    size_t left = state == PSH_SUB_REFUSED ? 0 : client->max_queued; /* it would wait in vain */
+    if (left && (!online || !live || client->triggers.first)) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
         return psh_client_hold(&client->env, &client->triggers, left,
                                psh_client_handle(client, index), text->at, text->len)

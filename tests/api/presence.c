@@ -164,6 +164,30 @@ static void what_cannot_be_read_leaves_the_list_alone(void **state)
     fake_end(&f);
 }
 
+/* pusher.com allows 128 characters, and a character may have four bytes. */
+static void ids_of_128_characters(void **state)
+{
+    (void)state;
+    fake f;
+    pusher_channel channel = begin(&f, 0);
+    char id[2][513], data[1200];
+    for (int i = 0; i < 128; i++) {
+        memcpy(id[0] + 4 * i, "\xF0\x9F\x98\x80", 5);
+        memcpy(id[1] + 4 * i, "\xF0\x9F\x98\x81", 5);
+    }
+    snprintf(data, sizeof data, "{\"presence\":{\"ids\":[\"%s\"],\"hash\":{},\"count\":1}}", id[0]);
+    snapshot(&f, data);
+    assert_true(has(&f, channel, id[0], ""));
+    snprintf(data, sizeof data, "{\"user_id\":\"%s\",\"user_info\":1}", id[1]);
+    say(&f, "pusher_internal:member_added", ROOM, data);
+    assert_true(has(&f, channel, id[1], "1"));
+    snprintf(data, sizeof data, "{\"user_id\":\"%s\"}", id[0]);
+    say(&f, "pusher_internal:member_removed", ROOM, data);
+    assert_int_equal(pusher_member_count(f.client, channel), 1);
+    assert_int_equal(f.errors, 0);
+    fake_end(&f);
+}
+
 static void a_limit_is_said(void **state)
 {
     (void)state;
@@ -206,18 +230,39 @@ static void ten_thousand_members(void **state)
     fake_end(&f);
 }
 
+static uint32_t told_after;
+
+static void on_member_give_up(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    pusher_channel *channel = (pusher_channel *)user_data;
+    if (!channel->id) told_after++;
+    else pusher_unsubscribe(client, *channel);
+    channel->id = 0;
+    assert_non_null(event->member->id);
+}
+
+/* Who has given the channel up hears no more of it, under PUSHER_ALL neither. */
 static void unsubscribing_in_the_middle_of_a_difference(void **state)
 {
     (void)state;
     fake f;
     pusher_channel channel = begin(&f, 0);
     snapshot(&f, "{\"presence\":{\"ids\":[\"me\",\"a\",\"b\"],\"hash\":{},\"count\":3}}");
-    pusher_unsubscribe(f.client, channel);
+    fake_eof(&f);
     fake_run(&f);
-    assert_int_equal(pusher_member_count(f.client, channel), 0);
+    fake_online_again(&f);
+    fake_run(&f);
+    fake_forget_heard(&f);
+    told_after = 0;
+    pusher_bind(f.client, PUSHER_ALL, "pusher:member_removed", on_member_give_up, &channel);
+    pusher_bind(f.client, PUSHER_ALL, "pusher:member_added", on_member_give_up, &channel);
+    snapshot(&f, "{\"presence\":{\"ids\":[\"me\",\"c\",\"d\"],\"hash\":{},\"count\":3}}");
+    assert_string_equal(told, "-a ");
+    assert_int_equal(channel.id, 0);
+    assert_int_equal(told_after, 0);
     fake_expect_text(&f, FAKE_UNSUBSCRIBE(ROOM));
     say(&f, "pusher_internal:member_added", ROOM, "{\"user_id\":\"d\"}");
-    assert_string_equal(told, "");
+    assert_string_equal(told, "-a ");
     fake_end(&f);
 }
 
@@ -269,6 +314,7 @@ int main(void)
         cmocka_unit_test(a_repeated_coming_is_told_when_it_says_something_new),
         cmocka_unit_test(the_difference_is_told_after_a_loss),
         cmocka_unit_test(what_cannot_be_read_leaves_the_list_alone),
+        cmocka_unit_test(ids_of_128_characters),
         cmocka_unit_test(a_limit_is_said),
         cmocka_unit_test(ten_thousand_members),
         cmocka_unit_test(unsubscribing_in_the_middle_of_a_difference),

@@ -220,6 +220,30 @@ static void the_queue_survives_a_lost_connection(void **state)
     fake_end(&f);
 }
 
+/* Nothing would ever come of it. */
+static void the_queue_is_not_for_a_refused_channel(void **state)
+{
+    (void)state;
+    fake f;
+    begin(&f, patient);
+    pusher_channel a = fake_subscribe(&f, "private-a");
+    fake_run(&f);
+    assert_int_equal(trigger(&f, a, "client-x", "1"), PUSHER_OK);
+    fake_say(&f, "{\"event\":\"pusher:subscription_error\",\"channel\":\"private-a\",\"data\":{}}");
+    fake_run(&f);
+    assert_int_equal(pusher_channel_state(f.client, a), PUSHER_REFUSED);
+    assert_int_equal(trigger(&f, a, "client-x", "2"), PUSHER_ERR_NOT_SUBSCRIBED);
+    fake_run(&f);
+    pusher_stats stats;
+    pusher_get_stats(f.client, &stats);
+    assert_int_equal(stats.dropped_triggers, 1);
+    fake_forget_heard(&f);
+    fake_eof(&f);
+    fake_run(&f);
+    assert_int_equal(trigger(&f, a, "client-x", "3"), PUSHER_OK); /* it will be tried again */
+    fake_end(&f);
+}
+
 static uint64_t sender_seen;
 
 static void on_client_event(pusher_client *client, const pusher_event *event, void *user_data)
@@ -283,6 +307,7 @@ int main(void)
         cmocka_unit_test(a_full_output_is_said_and_nothing_is_lost),
         cmocka_unit_test(the_queue_waits_for_the_subscription),
         cmocka_unit_test(the_queue_survives_a_lost_connection),
+        cmocka_unit_test(the_queue_is_not_for_a_refused_channel),
         cmocka_unit_test(the_sender_is_known_in_presence_channels),
         cmocka_unit_test(more_fields_of_a_subscription),
     };

@@ -56,6 +56,46 @@ static void the_user_signs_in_on_every_connection(void **state)
     fake_end(&f);
 }
 
+static uint32_t outage;
+
+static void on_subscribed(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    (void)client;
+    (void)user_data;
+    outage = event->outage_ms;
+}
+
+/* What a channel has missed is no longer for a user who has been there on several connections. */
+static void the_user_makes_no_outage_longer(void **state)
+{
+    (void)state;
+    fake f;
+    uint64_t lost = 0;
+    begin(&f);
+    pusher_signin(f.client);
+    pusher_bind(f.client, fake_subscribe(&f, "a"), "pusher:subscription_succeeded", on_subscribed, NULL);
+    fake_online(&f);
+    for (int i = 0; i < 6; i++) {
+        fake_run(&f);
+        fake_say(&f, SIGNED_IN);
+        if (i != 4) /* then its answer is lost with the connection */
+            fake_say(&f, "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":\"a\"}");
+        fake_run(&f);
+        if (i != 4) assert_int_equal(outage, i ? f.now - lost : 0);
+        fake_pass(&f, 3000);
+        if (i != 4) {
+            fake_say(&f, "{\"event\":\"e\",\"channel\":\"a\"}");
+            fake_run(&f);
+            lost = f.now;
+        }
+        fake_eof(&f);
+        fake_run(&f);
+        fake_forget_heard(&f);
+        if (i < 5) fake_online_again(&f);
+    }
+    fake_end(&f);
+}
+
 static void soketi_says_it_as_an_object(void **state)
 {
     (void)state;
@@ -263,6 +303,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_user_signs_in_on_every_connection),
+        cmocka_unit_test(the_user_makes_no_outage_longer),
         cmocka_unit_test(soketi_says_it_as_an_object),
         cmocka_unit_test(an_answer_without_a_user_is_an_error),
         cmocka_unit_test(no_answer_is_an_error_and_the_connection_stays),

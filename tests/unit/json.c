@@ -922,6 +922,19 @@ static void every_member_is_told(void **state)
     is(&got.event, "", "\"\"");
 }
 
+/* Only the whole key is it, however it is written. */
+static void keys_are_whole(void **state)
+{
+    (void)state;
+    read_as("{\"event\":\"e\",\"data\\\"\":1,\"channel\\u0022s\":\"c\",\"user_id\\\",\":\"u\","
+            "\"event\\\"\":\"f\"}", NULL);
+    is(&got.event, "e", "\"e\"");
+    assert_int_equal(got.channel.raw_len + got.data.raw_len + got.user_id.raw_len, 0);
+    read_as("{\"\\u0065vent\":\"e\",\"dat\\u0061\":1}", NULL);
+    is(&got.event, "e", "\"e\"");
+    is(&got.data, "1", "1");
+}
+
 static void data_of_every_type(void **state)
 {
     (void)state;
@@ -1451,6 +1464,7 @@ int main(void)
         cmocka_unit_test(random_messages_whole_and_spoilt),
         cmocka_unit_test(random_soup),
         cmocka_unit_test(every_member_is_told),
+        cmocka_unit_test(keys_are_whole),
         cmocka_unit_test(data_of_every_type),
         cmocka_unit_test(escapes_are_undone),
         cmocka_unit_test(every_unicode_escape),
