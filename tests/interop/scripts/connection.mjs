@@ -56,6 +56,27 @@ script('a handler disconnects', async s => {
   await s.connections(0);
 });
 
+script('to another app, with all channels', { options: { key: 'app-key' } }, async s => {
+  await s.connect();
+  await s.listen('a');
+  await s.listen('b');
+  await s.bind('b', 'e', 'e');
+  await s.do('switch', 'app-key');
+  await s.state('connected');
+  await s.live('a');
+  await s.live('b');
+  await s.publish('b', 'e', '1');
+  await s.settle();
+});
+
+script('to an app that is not there', { differs: ['failed', 'goodbye-when-refused'] }, async s => {
+  await s.connect();
+  await s.listen('a');
+  await s.do('switch', 'nobody');
+  await s.error('server');
+  await s.connections(0);
+});
+
 for (const [code, again] of [[1000, true], [1001, true], [1011, true], [1002, true], [1003, true], [1007, true], [1008, true], [1009, true], [3000, true], [3999, true], [4100, true], [4199, true], [4200, true], [4201, true], [4299, true]])
   script(`closed by the server: ${code}`, { differs: code === 1000 || code === 1001 ? ['clean-close-is-told'] : [] }, async s => {
     await s.connect();
