@@ -1877,19 +1877,7 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     return at;
 }
 
-/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
-   the lowest one is the first byte's. */
-#if defined(PSH_SSE2)
-static uint32_t psh_json_special16(const char *at)
-{
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
-    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
-    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
-    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
-    return (uint32_t)_mm_movemask_epi8(special);
-}
-#else
+#if !defined(PSH_SSE2)
 /* The top bit of each byte that is zero. */
 static uint64_t psh_json_zeros(uint64_t word)
 {
@@ -1905,12 +1893,23 @@ static uint32_t psh_json_special8(const char *at)
                        psh_json_zeros(word & PSH_EACH(0xE0));
     return (uint32_t)((special >> 7) * UINT64_C(0x0102040810204080) >> 56); /* one bit a byte */
 }
+#endif
 
+/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
+   the lowest one is the first byte's. */
 static uint32_t psh_json_special16(const char *at)
 {
+#if defined(PSH_SSE2)
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+    return (uint32_t)_mm_movemask_epi8(special);
+#else
     return psh_json_special8(at) | psh_json_special8(at + 8) << 8;
-}
 #endif
+}
 
 static size_t psh_json_lowest(uint32_t bits)
 {
@@ -9883,30 +9882,25 @@ static bool psh_client_has_tls(const pusher_options *o)
 #endif
 }
 
-#if defined(PUSHER_TLS)
 static pusher_result psh_client_set_tls(pusher_client *client, const pusher_options *o,
                                         const char **wrong)
 {
     PUSHER_ASSERT(client->place.host);
     bool asked = client->auth && (client->auth->channel_url.tls || client->auth->user_url.tls);
+#if defined(PUSHER_TLS)
     if (o->tls.mode == PUSHER_TLS_OFF && !asked) return PUSHER_OK;
     pusher_result result = psh_tls_init(&client->tls, &client->env, &o->transport, &o->tls, wrong);
     client->tls_waits = o->tls.mode == PUSHER_TLS_WHEN_ASKED;
     if (result == PUSHER_OK && psh_client_has_tls(o))
         client->transport = psh_tls_transport(&client->tls);
     return result;
-}
 #else
-static pusher_result psh_client_set_tls(const pusher_client *client, const pusher_options *o,
-                                        const char **wrong)
-{
     (void)o;
-    if (!client->auth || (!client->auth->channel_url.tls && !client->auth->user_url.tls))
-        return PUSHER_OK;
+    if (!asked) return PUSHER_OK;
     *wrong = "options.auth: an https:// endpoint needs TLS: define PUSHER_TLS";
     return PUSHER_ERR_UNSUPPORTED;
-}
 #endif
+}
 
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(const struct psh_env *env, struct psh_place *place,
