@@ -481,6 +481,9 @@ typedef struct pusher_options {
     uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
+    const pusher_pair *headers; /* more of them in the upgrade request, for a proxy or a gateway.
+                            Not Host, Connection, Upgrade and what else makes the request       */
+    size_t header_count;
 
     pusher_tls_options tls;
     pusher_auth_options auth;
@@ -541,11 +544,12 @@ PUSHER_DEF pusher_result pusher_connect(pusher_client *client);
    next pusher_connect(). */
 PUSHER_DEF void pusher_disconnect(pusher_client *client);
 
-/* To another cluster, server or app: key, cluster, host, port, path and origin of these options
-   replace the client's, as pusher_create() would read them; the rest of them is not looked at.
-   Channels, references and bindings stay. A client that is connected or about to be leaves at the
-   next poll and connects there at once; any other with the next pusher_connect(). Nothing changes
-   on failure: PUSHER_ERR_ARGUMENT (or another key, and options.auth.secret was given), _MEMORY. */
+/* To another cluster, server or app: key, cluster, host, port, path, origin and headers of these
+   options replace the client's, as pusher_create() would read them; the rest of them is not looked
+   at. Channels, references and bindings stay. A client that is connected or about to be leaves at
+   the next poll and connects there at once; any other with the next pusher_connect(). Nothing
+   changes on failure: PUSHER_ERR_ARGUMENT (also another key where options.auth.secret was given),
+   _MEMORY. */
 PUSHER_DEF pusher_result pusher_switch(pusher_client *client, const pusher_options *options);
 
 /* Do not wait for the retry timer: attempt now. For a program that knows the network is back.
@@ -3789,15 +3793,28 @@ static bool psh_http_ours(const char *name)
     static const char *const names[] = {
         "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
         "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-        "accept-encoding"};
+        "accept-encoding", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol",
+        "sec-websocket-extensions"};
     PUSHER_ASSERT(name);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (psh_http_same(name, names[i])) return true;
     return false;
 }
 
+/* May the user send this header? What is in it cannot end the line. */
+static bool psh_http_field_ok(const char *name, const char *value)
+{
+    PUSHER_ASSERT(name && value);
+    if (!psh_http_token(name) || psh_http_ours(name)) return false;
+    for (; *value; value++) {
+        unsigned char byte = (unsigned char)*value;
+        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
+    }
+    return true;
+}
+
 /* A header line of the user's. False, and nothing added: not a header that may be sent, or no
-   memory. What is in it cannot end the line. */
+   memory. */
 static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const char *name,
                            const char *value)
 {
@@ -3806,11 +3823,7 @@ static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const
     value += strspn(value, " \t");
     size_t len = strlen(value);
     while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t')) len--;
-    if (!psh_http_token(name) || psh_http_ours(name)) return false;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)value[i];
-        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
-    }
+    if (!psh_http_field_ok(name, value)) return false;
     if (psh_http_add(env, buf, name, name_len) && psh_http_add(env, buf, ": ", 2) &&
         psh_http_add(env, buf, value, len) && psh_http_add(env, buf, "\r\n", 2))
         return true;
@@ -4253,6 +4266,7 @@ static void psh_ws_close(struct psh_ws *ws)
     if (ws->frame) wslay_frame_context_free(ws->frame);
     ws->frame = NULL;
     ws->in.len = ws->in_at = ws->whole.len = 0;
+    if (ws->out) psh_env_wipe(ws->out, ws->out_len);
     ws->out_at = ws->out_len = ws->retry = 0;
 }
 
@@ -4396,7 +4410,9 @@ static void psh_ws_sent(struct psh_ws *ws, size_t len)
     PUSHER_ASSERT(len <= ws->out_len - ws->out_at);
     ws->out_at += len;
     ws->retry = 0;
-    if (ws->out_at == ws->out_len) ws->out_at = ws->out_len = 0;
+    if (ws->out_at < ws->out_len) return;
+    if (!ws->accept_seen) psh_env_wipe(ws->out, ws->out_len); /* the user's headers */
+    ws->out_at = ws->out_len = 0;
 }
 
 static void psh_ws_blocked(struct psh_ws *ws, size_t len)
@@ -4405,9 +4421,10 @@ static void psh_ws_blocked(struct psh_ws *ws, size_t len)
     ws->retry = len;
 }
 
-/* The request, staged as it is. False: it does not fit, or there is no randomness. */
+/* The request, staged as it is; fields: more header lines. False: it does not fit, or there is no
+   randomness. */
 static bool psh_ws_send_upgrade(struct psh_ws *ws, const char *path, const char *host,
-                                const char *origin)
+                                const char *fields)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* RFC 6455, 1.3 */
     unsigned char nonce[16], digest[PSH_SHA1_BYTES];
@@ -4424,7 +4441,7 @@ static bool psh_ws_send_upgrade(struct psh_ws *ws, const char *path, const char 
     psh_http_header(&text, "Connection", "Upgrade");
     psh_http_header(&text, "Sec-WebSocket-Key", key);
     psh_http_header(&text, "Sec-WebSocket-Version", "13");
-    if (origin) psh_http_header(&text, "Origin", origin);
+    psh_env_add(&text, fields);
     psh_env_add(&text, "\r\n");
     ws->out_len = text.len;
     memcpy(key + PSH_WS_KEY - 1, guid, sizeof guid);
@@ -7127,7 +7144,8 @@ enum {
 };
 
 struct psh_place { /* where the app is */
-    char *host, *authority, *path, *origin;
+    char *host, *authority, *path;
+    char *fields;              /* header lines of the user's: may be secrets */
     uint16_t port, usual_port; /* the usual one is not written in the authority */
 };
 
@@ -7681,7 +7699,8 @@ static void psh_client_empty_place(const struct psh_env *env, struct psh_place *
     psh_env_free(env, place->host);
     psh_env_free(env, place->authority);
     psh_env_free(env, place->path);
-    psh_env_free(env, place->origin);
+    if (place->fields) psh_env_wipe(place->fields, strlen(place->fields));
+    psh_env_free(env, place->fields);
 }
 
 static void psh_client_free_place(const struct psh_env *env, struct psh_place *place)
@@ -9512,7 +9531,7 @@ static void psh_client_progress(pusher_client *client)
         return;
     }
     const struct psh_place *place = &client->place;
-    if (psh_ws_send_upgrade(&client->ws, place->path, place->authority, place->origin)) {
+    if (psh_ws_send_upgrade(&client->ws, place->path, place->authority, place->fields)) {
         psh_client_signal(client, PSH_READY);
     } else if (client->ws.random_failed) {
         psh_client_no_random(client);
@@ -9806,13 +9825,26 @@ static const char *psh_client_bad_place(const pusher_options *o)
         return "options.path must begin with / and have no space, ? or #";
     if (o->origin && !psh_client_text_ok(o->origin, "\"\\", 256))
         return "options.origin is not an origin";
+    for (size_t i = 0; i < o->header_count; i++)
+        if (!o->headers || !o->headers[i].name || !o->headers[i].value ||
+            !psh_http_field_ok(o->headers[i].name, o->headers[i].value))
+            return "options.headers has one that cannot be sent";
     return NULL;
+}
+
+/* Of the header lines that the user has given, with a NUL. */
+static size_t psh_client_fields_len(const pusher_options *o)
+{
+    size_t len = o->origin ? sizeof "Origin: \r\n" + strlen(o->origin) : 1;
+    for (size_t i = 0; i < o->header_count; i++)
+        len += strlen(o->headers[i].name) + strlen(o->headers[i].value) + 4;
+    return len;
 }
 
 static size_t psh_client_place_len(const pusher_options *o)
 {
     return strlen(o->key) + strlen(o->host ? o->host : o->cluster) +
-           (o->path ? strlen(o->path) : 0) + (o->origin ? strlen(o->origin) : 0);
+           (o->path ? strlen(o->path) : 0) + psh_client_fields_len(o);
 }
 
 static const char *psh_client_bad_limits(const pusher_options *o)
@@ -9823,7 +9855,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
         return "options.max_message_bytes is over 2 GiB";
     if (o->max_output_bytes && o->max_output_bytes < 1024)
         return "options.max_output_bytes is under 1024";
-    if (o->max_output_bytes && o->max_output_bytes < 384 + psh_client_place_len(o))
+    if ((o->max_output_bytes ? o->max_output_bytes : 12288) < 384 + psh_client_place_len(o))
         return "options.max_output_bytes is too small for the upgrade request";
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
@@ -9902,6 +9934,20 @@ static pusher_result psh_client_set_tls(pusher_client *client, const pusher_opti
 #endif
 }
 
+static char *psh_client_fields(const struct psh_env *env, const pusher_options *o)
+{
+    struct psh_text text;
+    size_t len = psh_client_fields_len(o);
+    char *fields = (char *)psh_env_alloc(env, len);
+    if (!fields) return NULL;
+    psh_env_text(&text, fields, len);
+    if (o->origin) psh_http_header(&text, "Origin", o->origin);
+    for (size_t i = 0; i < o->header_count; i++)
+        psh_http_header(&text, o->headers[i].name, o->headers[i].value);
+    PUSHER_ASSERT(!text.cut);
+    return fields;
+}
+
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(const struct psh_env *env, struct psh_place *place,
                                  const pusher_options *o, bool tls)
@@ -9917,8 +9963,8 @@ static bool psh_client_set_place(const struct psh_env *env, struct psh_place *pl
     /* Servers answer 404 to //app. */
     bool slash = o->path && *o->path && o->path[strlen(o->path) - 1] == '/';
     place->path = psh_client_join(env, o->path ? o->path : "", slash ? "app/" : "/app/", o->key);
-    if (o->origin) place->origin = psh_client_join(env, o->origin, "", "");
-    if (!place->host || !place->path || (o->origin && !place->origin)) return false;
+    place->fields = psh_client_fields(env, o);
+    if (!place->host || !place->path || !place->fields) return false;
     bool v6 = strchr(place->host, ':') != NULL;
     psh_env_text(&text, tail, sizeof tail);
     psh_env_add(&text, v6 ? "]" : "");
@@ -10091,6 +10137,8 @@ static pusher_result psh_client_switch(pusher_client *client, const pusher_optio
     o.port = options->port;
     o.path = options->path;
     o.origin = options->origin;
+    o.headers = options->headers;
+    o.header_count = options->header_count;
     o.max_output_bytes = (uint32_t)client->ws.out_cap;
     const char *bad = psh_client_bad_place(&o);
     if (!bad) bad = psh_client_bad_limits(&o);
