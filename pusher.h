@@ -8492,11 +8492,17 @@ static void psh_client_on_sealed(pusher_client *client, uint32_t index,
     if (opened == PSH_OPEN_TAG) wait = psh_client_refresh(client, index, more);
     pusher_channel none = {0, 0};
     if (wait && psh_client_hold(&client->env, &more->crypt->held, client->max_held, none,
+    const char *reason = psh_client_open_reason(opened);
                                 client->message, client->message_len))
         return;
-    if (wait) client->stats.dropped_held++;
-    psh_client_tell_sealed(client, index, envelope,
-                           wait ? "too many wait for a new key" : psh_client_open_reason(opened));
+    if (wait && client->message_len > client->max_held - more->crypt->held.bytes) {
+        client->stats.dropped_held++;
+        reason = "too many wait for a new key";
+    } else if (wait) {
+        client->stats.dropped_memory++;
+        reason = "no memory to let it wait for a new key";
+    }
+    psh_client_tell_sealed(client, index, envelope, reason);
 }
 
 /* -- the user -- */
@@ -9433,17 +9439,20 @@ static void psh_client_signed(pusher_client *client)
     if (waiting->first) client->answered = true;
 }
 
-/* What follows from the answers given since. */
+/* What follows from the answers given since. Of events that waited for a key, one poll gives out no
+   more than it may read, but for those of one channel. */
 static void psh_client_answers(pusher_client *client)
 {
     client->answered = false;
     psh_client_signed(client);
+    size_t given = 0;
     uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
         id = psh_client_at(client, index)->link[PSH_BY_WORK].next;
-        if (done == PSH_BATCH) {
+        if (more->crypt) given += more->crypt->held.bytes;
+        if (done == PSH_BATCH || (done > 0 && given > client->max_poll_bytes)) {
             client->answered = true;
             return;
         }
