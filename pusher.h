@@ -7959,6 +7959,13 @@ static uint64_t psh_client_trigger_at(const pusher_client *client)
     return PSH_NEVER;
 }
 
+/* How much is staged and not sent. */
+static size_t psh_client_owed(const pusher_client *client)
+{
+    PUSHER_ASSERT(client->ws.out_at <= client->ws.out_len);
+    return client->ws.out_len - client->ws.out_at;
+}
+
 /* Client events whose channel is live by now, each channel's in their order. */
 static void psh_client_send_triggers(pusher_client *client)
 {
@@ -7968,6 +7975,7 @@ static void psh_client_send_triggers(pusher_client *client)
         next = held->next;
         if (state == PSH_SUB_LIVE) {
             if (psh_client_rate_at(client) > client->now ||
+                psh_client_owed(client) >= client->budget ||
                 !psh_client_stage(client, held->text, held->len))
                 return;
             psh_client_rate_count(client);
@@ -7985,7 +7993,7 @@ static void psh_client_send_triggers(pusher_client *client)
     }
 }
 
-/* What waits to be sent goes out, as long as there is room. */
+/* What waits to be sent goes out, as long as there is room and this poll may send it. */
 static void psh_client_pump(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
@@ -7998,7 +8006,8 @@ static void psh_client_pump(pusher_client *client)
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
-    while (queue->first && client->phase == PSH_ONLINE) {
+    while (queue->first && client->phase == PSH_ONLINE &&
+           psh_client_owed(client) < client->budget) {
         uint32_t index = queue->first - 1;
         if (!psh_client_compose(client, index, &text, place)) {
             psh_client_no_memory(client, "no memory for a message");
@@ -8033,13 +8042,6 @@ static bool psh_client_flush(pusher_client *client)
         bytes = psh_ws_output(&client->ws, &len);
     }
     return true;
-}
-
-static bool psh_client_owes(const pusher_client *client)
-{
-    size_t len;
-    (void)psh_ws_output(&client->ws, &len);
-    return len > 0;
 }
 
 static bool psh_client_has_stream(const pusher_client *client)
@@ -8490,9 +8492,9 @@ static void psh_client_on_sealed(pusher_client *client, uint32_t index,
         return;
     }
     if (opened == PSH_OPEN_TAG) wait = psh_client_refresh(client, index, more);
+    const char *reason = psh_client_open_reason(opened);
     pusher_channel none = {0, 0};
     if (wait && psh_client_hold(&client->env, &more->crypt->held, client->max_held, none,
-    const char *reason = psh_client_open_reason(opened);
                                 client->message, client->message_len))
         return;
     if (wait && client->message_len > client->max_held - more->crypt->held.bytes) {
@@ -8720,7 +8722,7 @@ static void psh_client_on_close(pusher_client *client)
     /* Our answer to its close frame goes first, now or in the next polls, if the stream is good. */
     bool good = psh_client_flush(client) || client->want_send >= PUSHER_IO_WANT_WRITE;
     psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    good && psh_client_owes(client));
+                    good && psh_client_owed(client) > 0);
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8849,7 +8851,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
-        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
+        if (client->phase > PSH_ONLINE && psh_client_owed(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -9443,9 +9445,9 @@ static void psh_client_signed(pusher_client *client)
    more than it may read, but for those of one channel. */
 static void psh_client_answers(pusher_client *client)
 {
+    size_t given = 0;
     client->answered = false;
     psh_client_signed(client);
-    size_t given = 0;
     uint32_t id = client->work[PSH_WORK_ANSWERED].first;
     for (int done = 0; id && client->phase == PSH_ONLINE && !psh_client_halted(client); done++) {
         uint32_t index = id - 1;
@@ -9712,27 +9714,22 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
-/* Is nothing left that the stream has not taken? Else it says when it takes more. */
-static bool psh_client_drained(const pusher_client *client)
-{
-    return client->ws.out_at == client->ws.out_len;
-}
-
-/* Is there something to do that waits for nobody? */
+/* Is there something to do that waits for nobody? While something is owed the stream says when it
+   takes more. */
 static bool psh_client_at_once(const pusher_client *client)
 {
     if (client->wish || client->now_wanted || client->more) return true;
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     return ask || client->answered ||
-           (psh_client_unstaged(client) && psh_client_drained(client));
+           (psh_client_unstaged(client) && psh_client_owed(client) == 0);
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_owed(client) == 0)
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
@@ -9746,7 +9743,7 @@ static int psh_client_wants(const pusher_client *client)
 {
     bool write = client->want_send == PUSHER_IO_WANT_WRITE ||
                  client->want_recv == PUSHER_IO_WANT_WRITE ||
-                 (client->want_send == 0 && client->ws.out_at < client->ws.out_len);
+                 (client->want_send == 0 && psh_client_owed(client) > 0);
     if (!client->stream) return 0;
     if (client->phase == PSH_OPENING) return write ? PUSHER_WANTS_WRITE : 0;
     return PUSHER_WANTS_READ | (write ? PUSHER_WANTS_WRITE : 0);
