@@ -5948,10 +5948,16 @@ static const char *psh_tls_alert(unsigned char alert)
     }
 }
 
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+#define PSH_TLS_STARVED PSA_ERROR_INSUFFICIENT_MEMORY
+#else
+#define PSH_TLS_STARVED MBEDTLS_ERR_SSL_ALLOC_FAILED /* and others */
+#endif
+
 static bool psh_tls_no_memory(int code)
 {
 #if MBEDTLS_VERSION_NUMBER >= 0x04000000
-    return code == PSA_ERROR_INSUFFICIENT_MEMORY;
+    return code == PSH_TLS_STARVED;
 #else
     int high = -code & 0x7F80, low = -code & 0x7F; /* the sum of two layers' codes */
     PUSHER_ASSERT(code < 0);
@@ -6406,7 +6412,7 @@ static int psh_tls_load_memory(struct psh_tls *tls, const void *ca, size_t len)
     if (len == 0) len = strlen((const char *)ca);
     if (len > 0 && at[0] == 0x30) return mbedtls_x509_crt_parse_der(&tls->authorities, at, len);
     char *text = psh_env_copy(tls->env, (const char *)ca, len);
-    if (!text) return PSH_TLS_BROKEN;
+    if (!text) return PSH_TLS_STARVED;
     int bad = mbedtls_x509_crt_parse(&tls->authorities, (const unsigned char *)text, len + 1);
     psh_env_free(tls->env, text);
     return bad;
@@ -6424,16 +6430,21 @@ static int psh_tls_load_file(struct psh_tls *tls, const char *path)
 #endif
 }
 
-/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error. */
-static bool psh_tls_load_system(struct psh_tls *tls)
+/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error, and so is a
+   list that ends where memory did. */
+static int psh_tls_load_system(struct psh_tls *tls)
 {
+    int code = 0;
     PUSHER_ASSERT(tls->authorities.version == 0);
 #if defined(_WIN32)
     const CERT_CONTEXT *at = NULL;
     HCERTSTORE store = CertOpenSystemStoreA(0, "ROOT");
-    if (!store) return false;
-    while ((at = CertEnumCertificatesInStore(store, at)) != NULL)
-        (void)mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded, at->cbCertEncoded);
+    if (!store) return PSH_TLS_BROKEN;
+    while ((at = CertEnumCertificatesInStore(store, at)) != NULL) {
+        int bad = mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded,
+                                             at->cbCertEncoded);
+        if (bad < 0 && psh_tls_no_memory(bad)) code = bad;
+    }
     CertCloseStore(store, 0);
 #else
     static const char *const files[] = {
@@ -6445,25 +6456,36 @@ static bool psh_tls_load_system(struct psh_tls *tls)
         "/etc/openssl/certs/ca-certificates.crt"  /* NetBSD */
     };
     for (size_t i = 0; i < sizeof files / sizeof *files && tls->authorities.version == 0; i++)
-        (void)psh_tls_load_file(tls, files[i]);
+        code = psh_tls_load_file(tls, files[i]);
 #if defined(MBEDTLS_FS_IO) && defined(__ANDROID__)
-    (void)mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
+    code = mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
 #endif
 #endif
-    return tls->authorities.version != 0;
+    if (code < 0 && psh_tls_no_memory(code)) return code;
+    return tls->authorities.version != 0 ? 0 : PSH_TLS_BROKEN;
 }
 
-static const char *psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o)
+/* What is wrong with what is given, in *wrong; or _MEMORY. */
+static pusher_result psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o,
+                                  const char **wrong)
 {
+    const char *why = "options.tls.ca_file cannot be read, or holds no certificate";
+    int code = 0;
     PUSHER_ASSERT(tls->authorities.version == 0);
-    if (o->ca_file && (!*o->ca_file || psh_tls_load_file(tls, o->ca_file) < 0))
-        return "options.tls.ca_file cannot be read, or holds no certificate";
-    if (o->ca && psh_tls_load_memory(tls, o->ca, o->ca_len) < 0)
-        return "options.tls.ca holds no certificate, in PEM or in DER";
-    if (!o->ca_file && !o->ca && !psh_tls_load_system(tls))
-        return "TLS: this system's list of authorities was not found: give options.tls.ca_file "
-               "or options.tls.ca";
-    return NULL;
+    if (o->ca_file) code = *o->ca_file ? psh_tls_load_file(tls, o->ca_file) : PSH_TLS_BROKEN;
+    if (code >= 0 && o->ca) {
+        why = "options.tls.ca holds no certificate, in PEM or in DER";
+        code = psh_tls_load_memory(tls, o->ca, o->ca_len);
+    }
+    if (!o->ca_file && !o->ca) {
+        why = "TLS: this system's list of authorities was not found: give options.tls.ca_file "
+              "or options.tls.ca";
+        code = psh_tls_load_system(tls);
+    }
+    if (code >= 0) return PUSHER_OK;
+    if (psh_tls_no_memory(code)) return PUSHER_ERR_MEMORY;
+    *wrong = why;
+    return PUSHER_ERR_TLS;
 }
 
 /* TLS 1.2 at least, a certificate required. */
@@ -6493,8 +6515,8 @@ static const char *psh_tls_configure(struct psh_tls *tls)
     return NULL;
 }
 
-/* inner is copied, env stays. On failure *wrong is a constant sentence, and psh_tls_free() is still
-   to be called. */
+/* inner is copied, env stays. On failure, but for _MEMORY, *wrong is a constant sentence; and
+   psh_tls_free() is still to be called. */
 static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env,
                                   const pusher_transport *inner, const pusher_tls_options *o,
                                   const char **wrong)
@@ -6515,8 +6537,8 @@ static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env
         *wrong = "TLS: mbedTLS' crypto does not start: no memory, or no random source of its own";
 #endif
     if (!*wrong && !o->ssl_config) *wrong = psh_tls_configure(tls);
-    if (!*wrong && !o->ssl_config && !tls->accept_any) *wrong = psh_tls_load(tls, o);
-    return *wrong ? PUSHER_ERR_TLS : PUSHER_OK;
+    if (*wrong) return PUSHER_ERR_TLS;
+    return o->ssl_config || tls->accept_any ? PUSHER_OK : psh_tls_load(tls, o, wrong);
 }
 
 /* Also of what was only zeroed. Its streams are closed. */
