@@ -1060,7 +1060,8 @@ static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t
 }
 
 /* Items of one size in pages: their addresses never change, and a page is never moved or copied.
-   A generation is odd while its item is in use, and grows with each change of hands. */
+   A generation is odd while its item is in use, and grows with each change of hands; the item rests
+   before it could wrap. */
 enum { PSH_PAGE = 8 };
 
 struct psh_slot { /* first member of every item */
@@ -1132,7 +1133,7 @@ static void psh_env_pool_give(struct psh_pool *pool, uint32_t index)
 {
     struct psh_slot *slot = (struct psh_slot *)psh_env_pool_at(pool, index);
     PUSHER_ASSERT(slot->generation & 1);
-    slot->generation++;
+    if (slot->generation++ > UINT32_MAX / 2) return; /* its handles stay stale for ever */
     slot->next_free = pool->free_first;
     pool->free_first = index + 1;
 }
@@ -10123,6 +10124,7 @@ static pusher_channel psh_client_subscribe(pusher_client *client, const char *na
     }
     uint32_t index = psh_client_find(client, name, strlen(name));
     if (index == PSH_NONE) index = psh_client_add(client, name, strlen(name));
+    else if (psh_client_at(client, index)->entry.references == UINT32_MAX) index = PSH_NONE;
     if (index == PSH_NONE) {
         (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
         return none;
