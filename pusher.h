@@ -10334,16 +10334,26 @@ static const char *psh_client_trigger_fault(pusher_result result)
     }
 }
 
+/* Does a client event of this channel wait already? The next must not overtake it. */
+static bool psh_client_is_queued(const pusher_client *client, pusher_channel channel)
+{
+    const struct psh_held *held = client->triggers.first;
+    while (held && (held->channel.id != channel.id ||
+                    held->channel.generation != channel.generation))
+        held = held->next;
+    return held != NULL;
+}
+
 static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
                                              const struct psh_text *text)
 {
     unsigned char state = psh_client_at(client, index)->entry.state;
     bool live = state == PSH_SUB_LIVE, online = client->phase == PSH_ONLINE;
     size_t left = state == PSH_SUB_REFUSED ? 0 : client->max_queued; /* it would wait in vain */
-    if (left && (!online || !live || client->triggers.first)) {
+    pusher_channel channel = psh_client_handle(client, index);
+    if (left && (!online || !live || psh_client_is_queued(client, channel))) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
-        return psh_client_hold(&client->env, &client->triggers, left,
-                               psh_client_handle(client, index), text->at, text->len)
+        return psh_client_hold(&client->env, &client->triggers, left, channel, text->at, text->len)
                    ? PUSHER_OK
                    : PUSHER_ERR_MEMORY;
     }
