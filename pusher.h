@@ -7114,6 +7114,7 @@ enum {
     PSH_JUMP_MS = 5000,   /* a poll as late as this means that the clock, or the program, slept */
     PSH_LOOKUP_MS = 10,   /* how often a look-up is asked for its answer */
     PSH_POST_MS = 2,      /* how often the endpoint is: an event loop knows one stream only */
+    PSH_POST_MOST_MS = 100, /* and how much more seldom when it takes long */
     PSH_ERROR_MS = 2000,  /* a close without a code this soon after an error event has its code */
     PSH_BATCH = 256,      /* channels told of, or asked for, in one poll */
     PSH_REFRESH_MS = 5000, /* between two questions for one channel's new key */
@@ -9719,6 +9720,15 @@ static bool psh_client_at_once(const pusher_client *client)
            (psh_client_unstaged(client) && psh_client_drained(client));
 }
 
+/* How long to leave the endpoint alone. Who waits for seconds does not look 500 times in each. */
+static uint64_t psh_client_post_pause(const pusher_client *client)
+{
+    uint64_t all = client->wait_ms[PSH_WORK_AUTH], late = client->now + all;
+    PUSHER_ASSERT(client->auth->phase != PSH_POST_IDLE);
+    uint64_t waited = late > client->auth->deadline ? late - client->auth->deadline : 0;
+    return PSH_POST_MS + psh_client_min(waited / 32, PSH_POST_MOST_MS);
+}
+
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
@@ -9726,7 +9736,7 @@ static uint64_t psh_client_next_poll(const pusher_client *client)
     if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
-        due = psh_client_min(due, client->now + PSH_POST_MS);
+        due = psh_client_min(due, client->now + psh_client_post_pause(client));
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
     if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
