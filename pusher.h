@@ -10021,7 +10021,8 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
     const char *bad = psh_client_bad_options(&o);
     pusher_result result = bad ? PUSHER_ERR_ARGUMENT : PUSHER_ERR_MEMORY;
 #if !defined(PUSHER_TLS)
-    if (!bad && (o.tls.mode == PUSHER_TLS_ON || o.tls.mode == PUSHER_TLS_WHEN_ASKED)) {
+    bool meant = o.tls.ca_file || o.tls.ca || o.tls.ssl_config; /* whom to trust, and then plain? */
+    if (!bad && o.tls.mode != PUSHER_TLS_OFF && (o.tls.mode != PUSHER_TLS_DEFAULT || meant)) {
         bad = "options.tls: define PUSHER_TLS where PUSHER_IMPLEMENTATION is, and link "
               "-lmbedtls -lmbedx509";
         result = PUSHER_ERR_UNSUPPORTED;
