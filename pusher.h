@@ -350,7 +350,8 @@ typedef struct pusher_transport {
     void (*close_fn)(void *stream);                      /* exactly once per stream opened       */
     /* Optional. Why the stream failed, for error messages, or NULL; valid until close_fn. */
     const char *(*error_fn)(void *stream);
-    /* Optional. What an event loop waits on (a file descriptor), or -1 when there is none yet. */
+    /* Optional. What an event loop waits on (a file descriptor), or -1 when there is none yet.
+       Without it poll as often as you want to hear: nothing else says that bytes have come. */
     intptr_t (*fd_fn)(void *stream);
     void *user_data;                                     /* given to open_fn                     */
 } pusher_transport;
@@ -427,7 +428,8 @@ typedef struct pusher_auth_options {
     size_t header_count, param_count;
     pusher_auth_prepare_fn prepare_fn; /* headers and params that change, such as tokens        */
     const char *secret;              /* the app's secret: signs here. For development and for
-                                        programs that are servers: it must not be shipped       */
+                                        programs that are servers: it must not be shipped. It
+                                        cannot authorize encrypted channels                     */
     const char *channel_data;        /* with secret: JSON of this user for presence channels,
                                         {"user_id":"1","user_info":{...}}                       */
     const char *signin_data;         /* with secret: JSON of this user for pusher_signin(),
@@ -444,7 +446,8 @@ typedef struct pusher_auth_options {
 /* ---- TLS ----------------------------------------------------------------------------------- */
 
 typedef enum pusher_tls_mode {
-    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
+    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain; then whom to trust
+                               (ca_file, ca, ssl_config) is PUSHER_ERR_UNSUPPORTED              */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
     PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only": port 80 then
@@ -558,9 +561,12 @@ enum { PUSHER_WANTS_READ = 1, PUSHER_WANTS_WRITE = 2 };
 PUSHER_DEF int pusher_wants(const pusher_client *client);
 
 /* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none: then
-   only the time of the next poll counts. Ask again after each poll. With the ready-made sockets a
-   poll that ends with -1 lies between two connections, even if both get the same number; on
-   Windows it is a SOCKET. */
+   only the time of the next poll counts (a transport without fd_fn: and your own rhythm). Ask all
+   three again after each poll, and after calls that ask for something (subscribe, trigger, accept):
+   they may make the next poll due at once. With the ready-made sockets a poll that ends with -1
+   lies between two connections, even if both get the same number; on Windows it is a SOCKET. The
+   endpoint's stream has no descriptor here: while it is awaited the next poll is due soon, 2 ms at
+   first and up to 102 ms when it takes long. */
 PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
