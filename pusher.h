@@ -808,7 +808,8 @@ PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stat
 PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 /* The operating system's random source. */
 PUSHER_DEF pusher_random pusher_sockets_random(void);
-/* A monotonic clock for pusher_poll(). */
+/* A monotonic clock for pusher_poll() that goes on while the machine sleeps. In a clock of your own
+   on Linux, CLOCK_BOOTTIME does; CLOCK_MONOTONIC does not, and a suspend is then not noticed. */
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void);
 /* Sleep until the client has something to do, but at most max_ms; pusher_poll() must be given
    pusher_sockets_now_ms(). For programs whose loop has nothing better to do; a game does not need
@@ -5255,7 +5256,10 @@ static bool psh_sockets_random(void *buf, size_t len, void *user_data)
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+#if defined(CLOCK_BOOTTIME) /* Linux: the monotonic clock stops while a laptop sleeps */
+    if (clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+#endif
+        clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
