@@ -350,7 +350,8 @@ typedef struct pusher_transport {
     void (*close_fn)(void *stream);                      /* exactly once per stream opened       */
     /* Optional. Why the stream failed, for error messages, or NULL; valid until close_fn. */
     const char *(*error_fn)(void *stream);
-    /* Optional. What an event loop waits on (a file descriptor), or -1 when there is none yet. */
+    /* Optional. What an event loop waits on (a file descriptor), or -1 when there is none yet.
+       Without it poll as often as you want to hear: nothing else says that bytes have come. */
     intptr_t (*fd_fn)(void *stream);
     void *user_data;                                     /* given to open_fn                     */
 } pusher_transport;
@@ -427,7 +428,8 @@ typedef struct pusher_auth_options {
     size_t header_count, param_count;
     pusher_auth_prepare_fn prepare_fn; /* headers and params that change, such as tokens        */
     const char *secret;              /* the app's secret: signs here. For development and for
-                                        programs that are servers: it must not be shipped       */
+                                        programs that are servers: it must not be shipped. It
+                                        cannot authorize encrypted channels                     */
     const char *channel_data;        /* with secret: JSON of this user for presence channels,
                                         {"user_id":"1","user_info":{...}}                       */
     const char *signin_data;         /* with secret: JSON of this user for pusher_signin(),
@@ -444,7 +446,8 @@ typedef struct pusher_auth_options {
 /* ---- TLS ----------------------------------------------------------------------------------- */
 
 typedef enum pusher_tls_mode {
-    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain                  */
+    PUSHER_TLS_DEFAULT = 0, /* TLS where PUSHER_TLS is compiled in, else plain; then whom to trust
+                               (ca_file, ca, ssl_config) is PUSHER_ERR_UNSUPPORTED              */
     PUSHER_TLS_OFF,
     PUSHER_TLS_ON,          /* PUSHER_ERR_UNSUPPORTED without PUSHER_TLS                        */
     PUSHER_TLS_WHEN_ASKED   /* plain, until the server closes with 4000, "TLS only": port 80 then
@@ -569,9 +572,12 @@ enum { PUSHER_WANTS_READ = 1, PUSHER_WANTS_WRITE = 2 };
 PUSHER_DEF int pusher_wants(const pusher_client *client);
 
 /* The stream's descriptor (transport.fd_fn) for epoll and its like, or -1 when there is none: then
-   only the time of the next poll counts. Ask again after each poll. With the ready-made sockets a
-   poll that ends with -1 lies between two connections, even if both get the same number; on
-   Windows it is a SOCKET. */
+   only the time of the next poll counts (a transport without fd_fn: and your own rhythm). Ask all
+   three again after each poll, and after calls that ask for something (subscribe, trigger, accept):
+   they may make the next poll due at once. With the ready-made sockets a poll that ends with -1
+   lies between two connections, even if both get the same number; on Windows it is a SOCKET. The
+   endpoint's stream has no descriptor here: while it is awaited the next poll is due soon, 2 ms at
+   first and up to 102 ms when it takes long. */
 PUSHER_DEF intptr_t pusher_fd(const pusher_client *client);
 
 PUSHER_DEF pusher_state pusher_get_state(const pusher_client *client);
@@ -813,7 +819,8 @@ PUSHER_DEF void pusher_get_stats(const pusher_client *client, pusher_stats *stat
 PUSHER_DEF pusher_transport pusher_sockets_transport(void);
 /* The operating system's random source. */
 PUSHER_DEF pusher_random pusher_sockets_random(void);
-/* A monotonic clock for pusher_poll(). */
+/* A monotonic clock for pusher_poll() that goes on while the machine sleeps. In a clock of your own
+   on Linux, CLOCK_BOOTTIME does; CLOCK_MONOTONIC does not, and a suspend is then not noticed. */
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void);
 /* Sleep until the client has something to do, but at most max_ms; pusher_poll() must be given
    pusher_sockets_now_ms(). For programs whose loop has nothing better to do; a game does not need
@@ -5273,7 +5280,10 @@ static bool psh_sockets_random(void *buf, size_t len, void *user_data)
 PUSHER_DEF uint64_t pusher_sockets_now_ms(void)
 {
     struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
+#if defined(CLOCK_BOOTTIME) /* Linux: the monotonic clock stops while a laptop sleeps */
+    if (clock_gettime(CLOCK_BOOTTIME, &now) != 0)
+#endif
+        clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
@@ -7160,6 +7170,7 @@ enum {
     PSH_JUMP_MS = 5000,   /* a poll as late as this means that the clock, or the program, slept */
     PSH_LOOKUP_MS = 10,   /* how often a look-up is asked for its answer */
     PSH_POST_MS = 2,      /* how often the endpoint is: an event loop knows one stream only */
+    PSH_POST_MOST_MS = 100, /* and how much more seldom when it takes long */
     PSH_ERROR_MS = 2000,  /* a close without a code this soon after an error event has its code */
     PSH_BATCH = 256,      /* channels told of, or asked for, in one poll */
     PSH_REFRESH_MS = 5000, /* between two questions for one channel's new key */
@@ -9803,6 +9814,15 @@ static bool psh_client_at_once(const pusher_client *client)
            (psh_client_unstaged(client) && psh_client_owed(client) == 0);
 }
 
+/* How long to leave the endpoint alone. Who waits for seconds does not look 500 times in each. */
+static uint64_t psh_client_post_pause(const pusher_client *client)
+{
+    uint64_t all = client->wait_ms[PSH_WORK_AUTH], late = client->now + all;
+    PUSHER_ASSERT(client->auth->phase != PSH_POST_IDLE);
+    uint64_t waited = late > client->auth->deadline ? late - client->auth->deadline : 0;
+    return PSH_POST_MS + psh_client_min(waited / 32, PSH_POST_MOST_MS);
+}
+
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
@@ -9810,7 +9830,7 @@ static uint64_t psh_client_next_poll(const pusher_client *client)
     if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_owed(client) == 0)
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
-        due = psh_client_min(due, client->now + PSH_POST_MS);
+        due = psh_client_min(due, client->now + psh_client_post_pause(client));
     if (client->phase == PSH_OPENING && client->want_send != PUSHER_IO_WANT_WRITE)
         due = psh_client_min(due, client->stream ? client->now + PSH_LOOKUP_MS : client->now);
     if (due < client->now) due = client->now; /* on the caller's clock it could lie before 0 */
@@ -10118,7 +10138,8 @@ static pusher_client *psh_client_create(const pusher_options *options, pusher_er
     const char *bad = psh_client_bad_options(&o);
     pusher_result result = bad ? PUSHER_ERR_ARGUMENT : PUSHER_ERR_MEMORY;
 #if !defined(PUSHER_TLS)
-    if (!bad && (o.tls.mode == PUSHER_TLS_ON || o.tls.mode == PUSHER_TLS_WHEN_ASKED)) {
+    bool meant = o.tls.ca_file || o.tls.ca || o.tls.ssl_config; /* whom to trust, and then plain? */
+    if (!bad && o.tls.mode != PUSHER_TLS_OFF && (o.tls.mode != PUSHER_TLS_DEFAULT || meant)) {
         bad = "options.tls: define PUSHER_TLS where PUSHER_IMPLEMENTATION is, and link "
               "-lmbedtls -lmbedx509";
         result = PUSHER_ERR_UNSUPPORTED;

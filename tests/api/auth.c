@@ -604,6 +604,36 @@ static void an_endpoint_that_stalls_holds_nobody_up(void **state)
     fake_end(&f);
 }
 
+/* The event loop does not know the endpoint's stream: it looks, but the more seldom the longer the
+   answer takes, and is not late by more than a tenth of a second. */
+static void waiting_for_an_endpoint_is_cheap(void **state)
+{
+    (void)state;
+    fake f;
+    office o;
+    pusher_options options = begin_office(&f, &o);
+    uint32_t polls = 0;
+    options.auth.max_attempts = 1;
+    o.silent = true;
+    fake_start(&f, &options);
+    fake_online(&f);
+    fake_subscribe(&f, "private-a");
+    fake_run(&f);
+    uint64_t start = f.now;
+    while (f.errors == 0 && polls < 5000) {
+        uint64_t next = pusher_next_poll_ms(f.client);
+        assert_true(next <= f.now + 102);
+        if (polls < 5) assert_true(next <= f.now + 2);
+        if (next > f.now) f.now = next;
+        fake_poll(&f);
+        polls++;
+    }
+    assert_int_equal(f.last_error.code, PUSHER_ERR_TIMEOUT);
+    assert_int_equal(f.now - start, 10000);
+    assert_true(polls < 300);
+    fake_end(&f);
+}
+
 /* It grows tired of waiting just when the second request comes. */
 static void at_tired_endpoint(fake *f, fake_stream *stream, const char *head, const char *body)
 {
@@ -766,6 +796,7 @@ int main(void)
         cmocka_unit_test(headers_are_made_for_each_request),
         cmocka_unit_test(what_an_endpoint_may_do_wrong),
         cmocka_unit_test(an_endpoint_that_stalls_holds_nobody_up),
+        cmocka_unit_test(waiting_for_an_endpoint_is_cheap),
         cmocka_unit_test(a_kept_stream_that_has_ended_is_no_failure),
         cmocka_unit_test(a_lost_connection_ends_the_request),
         cmocka_unit_test(the_secret_signs),

@@ -36,6 +36,27 @@ static void tls_is_unsupported_not_wrong(void **state)
     fake_end(&f);
 }
 
+/* Who says whom to trust means TLS: plain text would be the worst of all answers. */
+static void trust_without_tls_is_not_plain(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        fake f;
+        fake_init(&f);
+        pusher_options options = fake_options(&f);
+        if (i == 0) options.tls.ca_file = "ca.pem";
+        if (i == 1) options.tls.ca = "pem";
+        if (i >= 2) options.tls.ssl_config = &f;
+        if (i < 3) {
+            assert_int_equal(refusal(&options, "tls"), PUSHER_ERR_UNSUPPORTED);
+        } else { /* said to be plain */
+            options.tls.mode = PUSHER_TLS_OFF;
+            fake_start(&f, &options);
+        }
+        fake_end(&f);
+    }
+}
+
 /* A forgotten open_fn must not send the program to the ready-made sockets unawares. */
 static void a_transport_without_open(void **state)
 {
@@ -133,6 +154,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_host_with_a_port_in_it),
         cmocka_unit_test(tls_is_unsupported_not_wrong),
+        cmocka_unit_test(trust_without_tls_is_not_plain),
         cmocka_unit_test(a_transport_without_open),
         cmocka_unit_test(a_path_that_ends_in_a_slash),
         cmocka_unit_test(half_a_status_is_no_status),

@@ -80,6 +80,8 @@ static struct {
     int families[32], tries;      /* of the addresses that connect() was called for */
     bool frozen;                  /* the library's clock stands still at */
     uint64_t frozen_ms;
+    uint64_t slept_ms;            /* the machine, for so long while it was frozen             */
+    bool old_kernel;              /* that has no clock which counts this                      */
     bool poll_interrupted;        /* the library's poll() is, without end */
     bool stays_blocking;          /* no descriptor can be made non-blocking */
     sigset_t mask;                /* of the thread that looked up last */
@@ -200,10 +202,18 @@ static int stand_in_fcntl(int fd, int command, ...)
 
 static int stand_in_clock(clockid_t id, struct timespec *now)
 {
+    uint64_t ms = world.frozen_ms;
+#if defined(CLOCK_BOOTTIME)
+    if (id == CLOCK_BOOTTIME && world.old_kernel) return -1;
+    if (id == CLOCK_BOOTTIME) ms += world.slept_ms;
+    else assert_true(world.old_kernel);
+    assert_true(id == CLOCK_BOOTTIME || id == CLOCK_MONOTONIC);
+#else
     assert_int_equal(id, CLOCK_MONOTONIC);
+#endif
     if (!world.frozen) return clock_gettime(id, now);
-    now->tv_sec = (time_t)(world.frozen_ms / 1000);
-    now->tv_nsec = (long)(world.frozen_ms % 1000) * 1000000;
+    now->tv_sec = (time_t)(ms / 1000);
+    now->tv_nsec = (long)(ms % 1000) * 1000000;
     return 0;
 }
 
@@ -217,6 +227,8 @@ static int begin(void **state)
     world.tries = 0;
     world.frozen = world.poll_interrupted = world.stays_blocking = false;
     world.frozen_ms = 1000000;
+    world.slept_ms = 0;
+    world.old_kernel = false;
     world.fails_at = world.calls = world.opened = world.closed = world.twice = 0;
     return 0;
 }
@@ -1419,6 +1431,22 @@ static uint64_t timed_poll(pusher_client *client)
     return (uint64_t)((to.tv_sec - from.tv_sec) * 1000000000 + to.tv_nsec - from.tv_nsec) / 1000;
 }
 
+/* pusher_poll() can only notice a suspend that its clock has counted. */
+static void the_clock_counts_the_sleep_of_the_machine(void **state)
+{
+    (void)state;
+    world.frozen = true;
+    uint64_t before = pusher_sockets_now_ms();
+    world.frozen_ms += 5;
+    assert_int_equal(pusher_sockets_now_ms() - before, 5);
+#if defined(CLOCK_BOOTTIME)
+    world.slept_ms = 3600000;
+    assert_int_equal(pusher_sockets_now_ms() - before, 3600005);
+    world.old_kernel = true;
+    assert_int_equal(pusher_sockets_now_ms() - before, 5);
+#endif
+}
+
 enum { RESOLVER_MS = 2000 };
 
 /* A resolver that sleeps, an address that never answers, one that refuses, and then the good one:
@@ -1504,6 +1532,7 @@ static void an_event_loop_gets_through_a_race(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(the_clock_counts_the_sleep_of_the_machine),
         TEST(a_numeric_address_needs_no_thread),
         TEST(a_name_is_looked_up_on_a_thread),
         TEST(localhost_is_found_on_ipv6_alone),
