@@ -9643,6 +9643,7 @@ static void psh_client_wishes(pusher_client *client)
         if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
         psh_client_signal(client, PSH_UP);
     }
+    if (client->now_wanted && client->phase == PSH_CLOSING) (void)psh_client_flush(client);
     if (client->now_wanted) psh_client_signal(client, PSH_NOW);
     client->now_wanted = false;
 }
