@@ -340,7 +340,7 @@ enum {
    A client has one stream at a time, and with an authorization endpoint a second one to that. */
 typedef struct pusher_transport {
     /* Start connecting to host (name or numeric address, no brackets) and port. NULL: failed.
-       The host text lives as long as the client. */
+       The host text lives as long as the stream. */
     void *(*open_fn)(const char *host, uint16_t port, void *user_data);
     int (*ready_fn)(void *stream);                       /* > 0: connected; else PUSHER_IO_...   */
     int (*recv_fn)(void *stream, void *buf, size_t len); /* > 0: bytes read; else PUSHER_IO_...  */
@@ -540,6 +540,13 @@ PUSHER_DEF pusher_result pusher_connect(pusher_client *client);
 /* Close cleanly at the next poll (close code 1000). Channels, references and bindings stay for the
    next pusher_connect(). */
 PUSHER_DEF void pusher_disconnect(pusher_client *client);
+
+/* To another cluster, server or app: key, cluster, host, port, path and origin of these options
+   replace the client's, as pusher_create() would read them; the rest of them is not looked at.
+   Channels, references and bindings stay. A client that is connected or about to be leaves at the
+   next poll and connects there at once; any other with the next pusher_connect(). Nothing changes
+   on failure: PUSHER_ERR_ARGUMENT (or another key, and options.auth.secret was given), _MEMORY. */
+PUSHER_DEF pusher_result pusher_switch(pusher_client *client, const pusher_options *options);
 
 /* Do not wait for the retry timer: attempt now. For a program that knows the network is back.
    Nothing else is changed; while connected it checks that the connection is alive. */
@@ -1870,19 +1877,7 @@ static const char *psh_json_escape(const char *at, const char *end, char **out)
     return at;
 }
 
-/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
-   the lowest one is the first byte's. */
-#if defined(PSH_SSE2)
-static uint32_t psh_json_special16(const char *at)
-{
-    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
-    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
-    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
-    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
-    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
-    return (uint32_t)_mm_movemask_epi8(special);
-}
-#else
+#if !defined(PSH_SSE2)
 /* The top bit of each byte that is zero. */
 static uint64_t psh_json_zeros(uint64_t word)
 {
@@ -1898,12 +1893,23 @@ static uint32_t psh_json_special8(const char *at)
                        psh_json_zeros(word & PSH_EACH(0xE0));
     return (uint32_t)((special >> 7) * UINT64_C(0x0102040810204080) >> 56); /* one bit a byte */
 }
+#endif
 
+/* A bit for each of the sixteen bytes at `at` that is a quote, a backslash or a control character;
+   the lowest one is the first byte's. */
 static uint32_t psh_json_special16(const char *at)
 {
+#if defined(PSH_SSE2)
+    const __m128i bytes = _mm_loadu_si128((const __m128i *)(const void *)at);
+    const __m128i quotes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('"'));
+    const __m128i slashes = _mm_cmpeq_epi8(bytes, _mm_set1_epi8('\\'));
+    const __m128i controls = _mm_cmpeq_epi8(_mm_min_epu8(bytes, _mm_set1_epi8(0x1F)), bytes);
+    const __m128i special = _mm_or_si128(_mm_or_si128(quotes, slashes), controls);
+    return (uint32_t)_mm_movemask_epi8(special);
+#else
     return psh_json_special8(at) | psh_json_special8(at + 8) << 8;
-}
 #endif
+}
 
 static size_t psh_json_lowest(uint32_t bits)
 {
@@ -7105,7 +7111,7 @@ enum psh_work { PSH_WORK_NONE = 0, PSH_WORK_AUTH, PSH_WORK_WAIT, PSH_WORK_SIGNIN
                 PSH_WORK_ASK = PSH_WORK_TIMED, PSH_WORK_ANSWERED, PSH_WORK_USER, PSH_WORK_RETRY,
                 PSH_WORK_QUEUE, PSH_WORK_FREE, PSH_WORKS };
 
-enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART };
+enum psh_wish { PSH_WISH_NONE = 0, PSH_WISH_UP, PSH_WISH_DOWN, PSH_WISH_RESTART, PSH_WISH_MOVE };
 
 /* How a failure wants the next attempt. */
 enum psh_urge { PSH_URGE_SOON = 0, PSH_URGE_LATER, PSH_URGE_NOW, PSH_URGE_STOP };
@@ -7121,6 +7127,11 @@ enum {
     PSH_KEEP_MS = 10000   /* how long the endpoint's stream is kept when nothing is asked */
 };
 
+struct psh_place { /* where the app is */
+    char *host, *authority, *path, *origin;
+    uint16_t port, usual_port; /* the usual one is not written in the authority */
+};
+
 struct pusher_client {
     struct psh_env env;
     pusher_transport transport;
@@ -7128,13 +7139,13 @@ struct pusher_client {
     pusher_error_fn error_fn;
     pusher_retry_fn retry_fn;
     void *user_data;
-    char *host, *authority, *path, *origin;
-    uint16_t port, usual_port;     /* the usual one is not written in the authority */
+    struct psh_place place, *next; /* next: where pusher_switch() wants to go, or NULL */
     uint32_t activity_timeout_ms, pong_timeout_ms, unavailable_timeout_ms, connect_timeout_ms;
     uint32_t wait_ms[PSH_WORK_TIMED];
     uint32_t reconnect_base_ms, reconnect_cap_ms, max_attempts;
     uint32_t max_poll_bytes, max_channels, max_members, max_held, max_trigger, max_queued;
 
+    int dispatched;                /* events, by the present poll */
     bool polling, doomed, more, now_wanted, ping_owed, pong_owed, started, jumped, instant_used;
     bool answered, user_owed;      /* an answer was given outside a poll; the user's channel is to
                                       be subscribed */
@@ -7155,7 +7166,6 @@ struct pusher_client {
     uint32_t budget;               /* what the present poll may still send */
     uint64_t slept;                /* what the clock has jumped, all in all */
     uint64_t retry_auth_at;        /* when the last in that list is asked for again */
-    int dispatched;
 
     struct psh_ws ws;
     struct psh_buf scratch;        /* a message's texts */
@@ -7169,10 +7179,10 @@ struct pusher_client {
     struct psh_handlers everyone;  /* PUSHER_ALL */
     struct psh_handlers user_handlers, watchers;
     uint32_t user;                 /* index of the user's entry, or PSH_NONE */
+    uint16_t rate, sent_next;      /* size of sent_at, and the oldest in it */
     char *user_id;                 /* while signed in */
     struct psh_line triggers;      /* that wait for their channels */
     uint64_t *sent_at;             /* of the last client events, in a ring */
-    uint32_t rate, sent_next;      /* its size, and the oldest */
     struct psh_list order, work[PSH_WORKS];
     pusher_stats stats;
     pusher_error last;
@@ -7484,10 +7494,10 @@ static struct psh_text *psh_client_say_where(pusher_client *client)
         "idle", "connecting", "upgrading to WebSocket", "waiting for connection_established",
         "while connected", "closing", "closing", "waiting"};
     struct psh_text *say = psh_client_say(client);
-    psh_env_add(say, client->authority);
-    if (client->port == client->usual_port) {
+    psh_env_add(say, client->place.authority);
+    if (client->place.port == client->place.usual_port) {
         psh_env_add(say, ":");
-        psh_env_add_uint(say, client->port);
+        psh_env_add_uint(say, client->place.port);
     }
     psh_env_add(say, ": ");
     psh_env_add(say, steps[client->phase]);
@@ -7658,14 +7668,41 @@ static void psh_client_go_tls(pusher_client *client)
     if (!client->tls_asked) return;
     client->tls_asked = false;
     client->transport = psh_tls_transport(&client->tls);
-    if (client->port == client->usual_port) client->port = client->usual_port = 443;
+    struct psh_place *place = &client->place;
+    if (place->port == place->usual_port) place->port = place->usual_port = 443;
 }
 #endif
+
+static void psh_client_empty_place(const struct psh_env *env, struct psh_place *place)
+{
+    psh_env_free(env, place->host);
+    psh_env_free(env, place->authority);
+    psh_env_free(env, place->path);
+    psh_env_free(env, place->origin);
+}
+
+static void psh_client_free_place(const struct psh_env *env, struct psh_place *place)
+{
+    if (place) psh_client_empty_place(env, place);
+    psh_env_free(env, place);
+}
+
+/* From now on at the place that pusher_switch() has named. */
+static void psh_client_go_there(pusher_client *client)
+{
+    PUSHER_ASSERT(!client->stream); /* it may use the host's text */
+    if (!client->next) return;
+    psh_client_empty_place(&client->env, &client->place);
+    client->place = *client->next;
+    psh_env_free(&client->env, client->next);
+    client->next = NULL;
+}
 
 /* A stream that cannot be opened is found missing by psh_client_progress(). */
 static void psh_client_open(pusher_client *client)
 {
     PUSHER_ASSERT(!client->stream);
+    psh_client_go_there(client);
 #if defined(PUSHER_TLS)
     psh_client_go_tls(client);
 #endif
@@ -7673,7 +7710,7 @@ static void psh_client_open(pusher_client *client)
     client->error_code = 0;
     client->deadline = client->now + client->connect_timeout_ms;
     if (psh_ws_open(&client->ws))
-        client->stream = client->transport.open_fn(client->host, client->port,
+        client->stream = client->transport.open_fn(client->place.host, client->place.port,
                                                    client->transport.user_data);
     psh_client_set_state(client, client->state == PUSHER_UNAVAILABLE ? PUSHER_UNAVAILABLE
                                                                      : PUSHER_CONNECTING);
@@ -7932,7 +7969,7 @@ static uint64_t psh_client_rate_at(const pusher_client *client)
 static void psh_client_rate_count(pusher_client *client)
 {
     client->sent_at[client->sent_next] = client->now ? client->now : 1;
-    client->sent_next = (client->sent_next + 1) % client->rate;
+    client->sent_next = (uint16_t)((client->sent_next + 1u) % client->rate);
 }
 
 /* What becomes of a client event that waits for its channel. */
@@ -9470,7 +9507,8 @@ static void psh_client_progress(pusher_client *client)
         psh_client_broken(client, ready);
         return;
     }
-    if (psh_ws_send_upgrade(&client->ws, client->path, client->authority, client->origin)) {
+    const struct psh_place *place = &client->place;
+    if (psh_ws_send_upgrade(&client->ws, place->path, place->authority, place->origin)) {
         psh_client_signal(client, PSH_READY);
     } else if (client->ws.random_failed) {
         psh_client_no_random(client);
@@ -9628,9 +9666,9 @@ static void psh_client_wishes(pusher_client *client)
     client->wish = PSH_WISH_NONE;
     if (wish >= PSH_WISH_DOWN) {
         psh_client_signal(client, PSH_DOWN);
-        psh_client_set_state(client, PUSHER_DISCONNECTED);
+        if (wish != PSH_WISH_MOVE) psh_client_set_state(client, PUSHER_DISCONNECTED);
     }
-    if (wish == PSH_WISH_UP || wish == PSH_WISH_RESTART) {
+    if (wish == PSH_WISH_UP || wish >= PSH_WISH_RESTART) {
         if (client->phase == PSH_IDLE || client->phase == PSH_LEAVING) {
             client->failures = 0;
             client->instant_used = false;
@@ -9663,10 +9701,8 @@ static void psh_client_destroy(pusher_client *client)
 #if defined(PUSHER_TLS)
     psh_tls_free(&client->tls);
 #endif
-    psh_env_free(&env, client->host);
-    psh_env_free(&env, client->authority);
-    psh_env_free(&env, client->path);
-    psh_env_free(&env, client->origin);
+    psh_client_empty_place(&env, &client->place);
+    psh_client_free_place(&env, client->next);
     psh_env_free(&env, client);
 }
 
@@ -9842,56 +9878,52 @@ static bool psh_client_has_tls(const pusher_options *o)
 #endif
 }
 
-#if defined(PUSHER_TLS)
 static pusher_result psh_client_set_tls(pusher_client *client, const pusher_options *o,
                                         const char **wrong)
 {
-    PUSHER_ASSERT(client->host);
+    PUSHER_ASSERT(client->place.host);
     bool asked = client->auth && (client->auth->channel_url.tls || client->auth->user_url.tls);
+#if defined(PUSHER_TLS)
     if (o->tls.mode == PUSHER_TLS_OFF && !asked) return PUSHER_OK;
     pusher_result result = psh_tls_init(&client->tls, &client->env, &o->transport, &o->tls, wrong);
     client->tls_waits = o->tls.mode == PUSHER_TLS_WHEN_ASKED;
     if (result == PUSHER_OK && psh_client_has_tls(o))
         client->transport = psh_tls_transport(&client->tls);
     return result;
-}
 #else
-static pusher_result psh_client_set_tls(const pusher_client *client, const pusher_options *o,
-                                        const char **wrong)
-{
     (void)o;
-    if (!client->auth || (!client->auth->channel_url.tls && !client->auth->user_url.tls))
-        return PUSHER_OK;
+    if (!asked) return PUSHER_OK;
     *wrong = "options.auth: an https:// endpoint needs TLS: define PUSHER_TLS";
     return PUSHER_ERR_UNSUPPORTED;
-}
 #endif
+}
 
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
-static bool psh_client_set_place(pusher_client *client, const pusher_options *o)
+static bool psh_client_set_place(const struct psh_env *env, struct psh_place *place,
+                                 const pusher_options *o, bool tls)
 {
     PUSHER_ASSERT(o->key && (o->host || o->cluster));
-    const struct psh_env *env = &client->env;
     char tail[16];
     struct psh_text text;
-    client->usual_port = psh_client_has_tls(o) ? 443 : 80;
-    client->port = o->port ? (uint16_t)o->port : client->usual_port;
-    client->host = o->host ? psh_client_join(env, o->host, "", "")
-                           : psh_client_join(env, "ws-", o->cluster, ".pusher.com");
+    memset(place, 0, sizeof *place);
+    place->usual_port = tls ? 443 : 80;
+    place->port = o->port ? (uint16_t)o->port : place->usual_port;
+    place->host = o->host ? psh_client_join(env, o->host, "", "")
+                          : psh_client_join(env, "ws-", o->cluster, ".pusher.com");
     /* Servers answer 404 to //app. */
     bool slash = o->path && *o->path && o->path[strlen(o->path) - 1] == '/';
-    client->path = psh_client_join(env, o->path ? o->path : "", slash ? "app/" : "/app/", o->key);
-    if (o->origin) client->origin = psh_client_join(env, o->origin, "", "");
-    if (!client->host || !client->path || (o->origin && !client->origin)) return false;
-    bool v6 = strchr(client->host, ':') != NULL;
+    place->path = psh_client_join(env, o->path ? o->path : "", slash ? "app/" : "/app/", o->key);
+    if (o->origin) place->origin = psh_client_join(env, o->origin, "", "");
+    if (!place->host || !place->path || (o->origin && !place->origin)) return false;
+    bool v6 = strchr(place->host, ':') != NULL;
     psh_env_text(&text, tail, sizeof tail);
     psh_env_add(&text, v6 ? "]" : "");
-    if (client->port != client->usual_port) {
+    if (place->port != place->usual_port) {
         psh_env_add(&text, ":");
-        psh_env_add_uint(&text, client->port);
+        psh_env_add_uint(&text, place->port);
     }
-    client->authority = psh_client_join(env, v6 ? "[" : "", client->host, tail);
-    return client->authority != NULL;
+    place->authority = psh_client_join(env, v6 ? "[" : "", place->host, tail);
+    return place->authority != NULL;
 }
 
 static uint32_t psh_client_or(uint32_t value, uint32_t fallback)
@@ -9917,7 +9949,7 @@ static void psh_client_set_numbers(pusher_client *client, const pusher_options *
     client->max_held = psh_client_or(o->max_held_bytes, 65536);
     client->max_trigger = psh_client_or(o->max_client_event_bytes, 10240);
     client->max_queued = o->client_event_queue_bytes;
-    client->rate = psh_client_or(o->client_events_per_s, 10);
+    client->rate = (uint16_t)psh_client_or(o->client_events_per_s, 10);
     for (int i = 0; i < PSH_WORK_TIMED; i++)
         if (client->wait_ms[i] > INT32_MAX) client->wait_ms[i] = INT32_MAX;
     client->activity_ms = client->activity_timeout_ms;
@@ -9961,7 +9993,7 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
     client->user = PSH_NONE;
     size_t input = client->max_poll_bytes < 65536 ? client->max_poll_bytes : 65536;
     if (!psh_ws_init(&client->ws, &client->env, max_message, input, max_output) ||
-        !psh_client_set_place(client, o))
+        !psh_client_set_place(&client->env, &client->place, o, psh_client_has_tls(o)))
         return PUSHER_ERR_MEMORY;
     if (client->doomed) return PUSHER_ERR_RANDOM;
     pusher_result result = psh_client_set_auth(client, o, wrong);
@@ -10033,6 +10065,46 @@ static pusher_result psh_client_failed(pusher_client *client, pusher_result resu
 {
     psh_client_fill_error(&client->last, result, message);
     return result;
+}
+
+static bool psh_client_speaks_tls(const pusher_client *client)
+{
+#if defined(PUSHER_TLS)
+    return client->tls.config && client->transport.open_fn != client->tls.inner.open_fn;
+#else
+    (void)client;
+    return false;
+#endif
+}
+
+static pusher_result psh_client_switch(pusher_client *client, const pusher_options *options)
+{
+    pusher_options o;
+    memset(&o, 0, sizeof o);
+    o.key = options->key;
+    o.cluster = options->cluster;
+    o.host = options->host;
+    o.port = options->port;
+    o.path = options->path;
+    o.origin = options->origin;
+    o.max_output_bytes = (uint32_t)client->ws.out_cap;
+    const char *bad = psh_client_bad_place(&o);
+    if (!bad) bad = psh_client_bad_limits(&o);
+    if (!bad && client->auth && client->auth->secret && strcmp(client->auth->key, o.key) != 0)
+        bad = "options.auth.secret signs for one app: its key cannot change";
+    if (bad) return psh_client_failed(client, PUSHER_ERR_ARGUMENT, bad);
+    struct psh_place *place = (struct psh_place *)psh_env_alloc(&client->env, sizeof *place);
+    if (!place ||
+        !psh_client_set_place(&client->env, place, &o, psh_client_speaks_tls(client))) {
+        psh_client_free_place(&client->env, place);
+        return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
+    }
+    psh_client_free_place(&client->env, client->next);
+    client->next = place;
+    if (client->phase != PSH_IDLE && client->phase != PSH_LEAVING &&
+        client->wish < PSH_WISH_DOWN)
+        client->wish = PSH_WISH_MOVE;
+    return PUSHER_OK;
 }
 
 static intptr_t psh_client_fd(const pusher_client *client)
@@ -10516,6 +10588,7 @@ PUSHER_DEF void pusher_destroy(pusher_client *client)
 PUSHER_DEF pusher_result pusher_connect(pusher_client *client)
 {
     if (!client) return PUSHER_ERR_ARGUMENT;
+    if (client->wish == PSH_WISH_MOVE) return PUSHER_OK;
     client->wish = client->wish >= PSH_WISH_DOWN ? PSH_WISH_RESTART : PSH_WISH_UP;
     return PUSHER_OK;
 }
@@ -10523,6 +10596,13 @@ PUSHER_DEF pusher_result pusher_connect(pusher_client *client)
 PUSHER_DEF void pusher_disconnect(pusher_client *client)
 {
     if (client) client->wish = PSH_WISH_DOWN;
+}
+
+PUSHER_DEF pusher_result pusher_switch(pusher_client *client, const pusher_options *options)
+{
+    if (!client) return PUSHER_ERR_ARGUMENT;
+    if (!options) return psh_client_failed(client, PUSHER_ERR_ARGUMENT, NULL);
+    return psh_client_switch(client, options);
 }
 
 PUSHER_DEF void pusher_reconnect_now(pusher_client *client)

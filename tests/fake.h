@@ -39,7 +39,9 @@
 
 #define ARRAY_LEN(array) (sizeof(array) / sizeof *(array))
 
+#if !defined(FAKE_STREAMS)
 #define FAKE_STREAMS 64      /* streams a client may open in one test                             */
+#endif
 #define FAKE_HOST "example.org"
 #define FAKE_PORT 6001
 #define FAKE_ESTABLISHED                                                                           \

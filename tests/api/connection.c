@@ -521,6 +521,153 @@ static void an_own_unavailable_timeout(void **state)
 
 /* ---- leaving ---- */
 
+static pusher_options there(fake *f)
+{
+    pusher_options options = fake_options(f);
+    options.key = "other-key";
+    options.host = "other.example";
+    options.port = 8080;
+    options.path = "/prefix";
+    options.origin = "https://game.example";
+    return options;
+}
+
+static void expect_there(fake *f)
+{
+    const fake_stream *stream = fake_the_stream(f);
+    static const char start[] = "GET /prefix/app/other-key?";
+    assert_string_equal(stream->host, "other.example");
+    assert_int_equal(stream->port, 8080);
+    assert_memory_equal(stream->from_client.at, start, sizeof start - 1);
+    assert_string_equal(line_of(stream, "Host"), "other.example:8080");
+    assert_string_equal(line_of(stream, "Origin"), "https://game.example");
+}
+
+static void another_place_at_each_step(void **state)
+{
+    (void)state;
+    for (int where = AT_OPEN; where < STEPS; where++) {
+        fake f;
+        fake_start(&f, NULL);
+        pusher_channel channel = fake_subscribe(&f, "chat");
+        pusher_bind_all(f.client, channel, fake_event_fn, &f);
+        bring_to(&f, (step)where);
+        if (where == AT_OPEN)
+            fake_poll(&f); /* the wait before the next attempt */
+        uint32_t streams = f.stream_count;
+        f.open_fails = false;
+        f.connect_result = 0;
+        pusher_options options = there(&f), first = fake_options(&f);
+        assert_int_equal(pusher_switch(f.client, &first), PUSHER_OK);
+        assert_int_equal(pusher_switch(f.client, &options), PUSHER_OK);
+        fake_forget_heard(&f);
+        if (where > AT_OPEN)
+            assert_int_equal(pusher_connect(f.client), PUSHER_OK); /* that is being done */
+        fake_run(&f); /* at once, whatever was being waited for */
+        assert_null(strstr(f.states, "disconnected"));
+        if (streams)
+            assert_true(f.streams[0]->closed);
+        if (where == AT_ONLINE)
+            fake_expect_close(&f, 1000);
+        fake_forget_heard(&f);
+        assert_int_equal(f.stream_count, streams + 1);
+        expect_there(&f);
+        fake_establish(&f);
+        fake_expect_text(&f, FAKE_SUBSCRIBE("chat"));
+        fake_say(&f, FAKE_SUBSCRIBED("chat"));
+        fake_say(&f, "{\"event\":\"news\",\"channel\":\"chat\"}");
+        f.events = 0;
+        fake_run(&f);
+        assert_int_equal(f.events, 2);
+        assert_int_equal(pusher_channel_references(f.client, channel), 1);
+        fake_eof(&f); /* and it is where the client comes back to */
+        fake_poll(&f);
+        fake_online_again(&f);
+        expect_there(&f);
+        fake_forget_heard(&f);
+        fake_end(&f);
+    }
+}
+
+static void another_place_for_the_next_connect(void **state)
+{
+    (void)state;
+    for (int before = 0; before < 3; before++) {
+        fake f;
+        fake_start(&f, NULL);
+        if (before > 0) {
+            fake_online(&f);
+            if (before == 1) pusher_disconnect(f.client);
+            else fake_say_close(&f, 4001, "no such app");
+            fake_run(&f);
+            fake_pass(&f, 2000);
+        }
+        pusher_state was = pusher_get_state(f.client);
+        uint32_t streams = f.stream_count;
+        pusher_options options = there(&f);
+        assert_int_equal(pusher_switch(f.client, &options), PUSHER_OK);
+        fake_pass(&f, 60000);
+        assert_int_equal(f.stream_count, streams);
+        assert_int_equal(pusher_get_state(f.client), was);
+        fake_forget_heard(&f);
+        fake_online(&f);
+        expect_there(&f);
+        fake_end(&f);
+    }
+    fake f; /* before the first poll, and the connect stands */
+    fake_start(&f, NULL);
+    pusher_options options = there(&f);
+    assert_int_equal(pusher_connect(f.client), PUSHER_OK);
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_OK);
+    fake_run(&f);
+    assert_string_equal(f.states, "connecting ");
+    expect_there(&f);
+    pusher_disconnect(f.client); /* does so, too */
+    options = fake_options(&f);
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_OK);
+    fake_pass(&f, 60000);
+    assert_int_equal(pusher_get_state(f.client), PUSHER_DISCONNECTED);
+    assert_int_equal(f.stream_count, 1);
+    fake_end(&f);
+}
+
+static void no_place_to_go_to(void **state)
+{
+    (void)state;
+    fake f;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.auth.secret = "secret";
+    fake_start(&f, &options);
+    fake_online(&f);
+    options = there(&f);
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_ERR_ARGUMENT);
+    assert_non_null(strstr(pusher_last_error(f.client)->message, "auth.secret"));
+    options.key = NULL;
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_ERR_ARGUMENT);
+    options.key = "app-key";
+    options.host = "ws://other.example";
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_ERR_ARGUMENT);
+    options.host = NULL;
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_ERR_ARGUMENT);
+    options.cluster = "eu";
+    for (uint64_t n = 1; n <= 5; n++) {
+        f.heap.fail_at = f.heap.calls + n;
+        assert_int_equal(pusher_switch(f.client, &options), PUSHER_ERR_MEMORY);
+    }
+    f.heap.fail_at = 0;
+    fake_run(&f);
+    assert_int_equal(f.stream_count, 1);
+    assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
+    options.port = 0;
+    assert_int_equal(pusher_switch(f.client, &options), PUSHER_OK);
+    fake_run(&f);
+    fake_expect_close(&f, 1000);
+    assert_string_equal(fake_the_stream(&f)->host, "ws-eu.pusher.com");
+    assert_int_equal(fake_the_stream(&f)->port, 80);
+    fake_end(&f);
+}
+
 static void disconnect_at_each_step(void **state)
 {
     (void)state;
@@ -1076,6 +1223,9 @@ int main(void)
         cmocka_unit_test(states_in_order),
         cmocka_unit_test(unavailable_after_a_while),
         cmocka_unit_test(an_own_unavailable_timeout),
+        cmocka_unit_test(another_place_at_each_step),
+        cmocka_unit_test(another_place_for_the_next_connect),
+        cmocka_unit_test(no_place_to_go_to),
         cmocka_unit_test(disconnect_at_each_step),
         cmocka_unit_test(a_close_that_is_answered_ends_at_once),
         cmocka_unit_test(leaving_with_a_full_input),

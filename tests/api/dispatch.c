@@ -302,14 +302,15 @@ static void meddling_with_all_bindings(void **state)
 typedef enum place { IN_EVENT, IN_ALL_EVENTS, IN_STATE, IN_ERROR, IN_RETRY, PLACES } place;
 typedef enum act {
     DO_UNSUBSCRIBE, DO_SUBSCRIBE, DO_RESUBSCRIBE, DO_DISCONNECT, DO_CONNECT, DO_BOTH, DO_NOW,
-    DO_DESTROY, DO_DISCONNECT_AND_DESTROY, DO_POLL, DO_CREATE, DO_ASK, DO_BIND, DO_UNBIND, ACTS
+    DO_DESTROY, DO_DISCONNECT_AND_DESTROY, DO_POLL, DO_CREATE, DO_ASK, DO_BIND, DO_UNBIND, DO_SWITCH,
+    ACTS
 } act;
 
 static const char *const place_names[] = { "event", "bind_all", "state", "error", "retry" };
 static const char *const act_names[] = {
     "unsubscribe", "subscribe", "unsubscribe and subscribe", "disconnect", "connect",
     "disconnect and connect", "reconnect_now", "destroy", "disconnect and destroy", "poll",
-    "create another", "ask", "bind", "unbind"
+    "create another", "ask", "bind", "unbind", "switch"
 };
 static act what_to_do;
 static place where_to_do;
@@ -375,6 +376,13 @@ static void act_now(fake *f)
         pusher_unbind_where(client, chat, NULL, NULL, NULL);
         pusher_unbind_where(client, PUSHER_ALL, NULL, NULL, NULL);
         break;
+    case DO_SWITCH: {
+        pusher_options there = fake_options(f);
+        there.host = "other.example";
+        assert_int_equal(pusher_switch(client, &there), PUSHER_OK);
+        assert_int_equal(pusher_switch(client, &there), PUSHER_OK); /* the last one counts */
+        break;
+    }
     case ACTS: break;
     }
 }

@@ -1,4 +1,5 @@
 /* What a client costs: nothing an event, and so much a client and a channel. */
+#define FAKE_STREAMS 2048
 #include "fake.h"
 #include "mallocs.h"
 
@@ -164,6 +165,94 @@ static size_t cost_of(const pusher_options *limits, fake *f)
     return f->heap.peak_bytes + wslay_block();
 }
 
+/* Authorizes at once; the key is the documents' for private-encrypted-test. */
+static void allow(pusher_client *client, const pusher_auth_request *requests, uint32_t count,
+                  void *user_data)
+{
+    (void)user_data;
+    for (uint32_t i = 0; i < count; i++) {
+        const char *name = requests[i].channel_name;
+        const char *body =
+            requests[i].kind == PUSHER_AUTH_USER
+                ? "{\"auth\":\"k:s\",\"user_data\":\"{\\\"id\\\":\\\"ann\\\"}\"}"
+            : strncmp(name, "presence-", 9) == 0
+                ? "{\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":\\\"ann\\\"}\"}"
+                : "{\"auth\":\"k:s\",\"shared_secret\":"
+                  "\"5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc=\"}";
+        assert_int_equal(pusher_auth_accept(client, requests[i].ticket, body, strlen(body)),
+                         PUSHER_OK);
+    }
+}
+
+static void say_on(fake_stream *stream, const char *text)
+{
+    fake_frame_to(&stream->to_client, 0x81, text, strlen(text));
+}
+
+static void serve_all_kinds(fake *f, fake_stream *stream, const fake_message *message)
+{
+    const char *text = message && message->kind == FAKE_HEARD_TEXT ? message->text : "";
+    if (strncmp(text, "{\"event\":\"pusher:signin\"", 24) == 0)
+        say_on(stream, "{\"event\":\"pusher:signin_success\",\"data\":{\"user_data\":"
+                       "\"{\\\"id\\\":\\\"ann\\\"}\"}}");
+    else if (strstr(text, "pusher:subscribe") && strstr(text, "presence-room"))
+        say_on(stream, "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":"
+                       "\"presence-room\",\"data\":{\"presence\":{\"ids\":[\"ann\",\"bob\"],"
+                       "\"hash\":{\"ann\":{\"n\":1},\"bob\":null},\"count\":2}}}");
+    else
+        fake_serve(f, stream, message);
+}
+
+static void thousands_of_reconnects_with_channels_of_all_kinds(void **state)
+{
+    (void)state;
+    static fake f;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.auth.request_fn = allow;
+    options.reconnect_base_ms = options.reconnect_cap_ms = 1;
+    fake_start(&f, &options);
+    f.serve = serve_all_kinds;
+    fake_subscribe(&f, "cache-chat");
+    fake_subscribe(&f, "private-chat");
+    pusher_channel room = fake_subscribe(&f, "presence-room");
+    pusher_channel sealed = fake_subscribe(&f, "private-encrypted-test");
+    pusher_signin(f.client);
+    pusher_connect(f.client);
+    fake_run(&f);
+    size_t live = 0, blocks = 0, peak = 0;
+    for (int i = 0; i < 2000; i++) {
+        assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
+        assert_int_equal(pusher_channel_state(f.client, sealed), PUSHER_SUBSCRIBED);
+        assert_int_equal(pusher_member_count(f.client, room), 2);
+        assert_string_equal(pusher_user_id(f.client), "ann");
+        fake_say(&f, "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-room\","
+                     "\"data\":{\"user_id\":\"cyd\"}}");
+        fake_say(&f, "{\"event\":\"e\",\"channel\":\"private-encrypted-test\",\"data\":{"
+                     "\"ciphertext\":\"BOrG+bdM4zgwIKc15So7ijWlGy+M5UYN17bx5Xk/eTqe\","
+                     "\"nonce\":\"QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZX\"}}");
+        fake_run(&f);
+        assert_int_equal(pusher_member_count(f.client, room), 3);
+        if (i == 2) {
+            live = f.heap.live_bytes;
+            blocks = f.heap.live_blocks;
+            peak = f.heap.peak_bytes;
+        }
+        if (i > 2) {
+            assert_int_equal(f.heap.live_bytes, live);
+            assert_int_equal(f.heap.live_blocks, blocks);
+            assert_int_equal(f.heap.peak_bytes, peak);
+        }
+        fake_forget_heard(&f);
+        fake_eof(&f);
+        fake_pass(&f, 100);
+    }
+    assert_int_equal(f.stream_count, 2001);
+    assert_int_equal(f.errors, 2000); /* the losses */
+    fake_forget_heard(&f);
+    fake_end(&f);
+}
+
 static void a_client_before_its_first_message(void **state)
 {
     (void)state;
@@ -245,6 +334,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_event_allocates_nothing),
         cmocka_unit_test(a_reconnect_allocates_only_what_wslay_takes),
+        cmocka_unit_test(thousands_of_reconnects_with_channels_of_all_kinds),
         cmocka_unit_test(a_client_before_its_first_message),
         cmocka_unit_test(a_channel),
         cmocka_unit_test(memory_comes_back),

@@ -290,6 +290,8 @@ static void null_arguments_do_no_harm(void **state)
     pusher_channel none = { 0, 0 };
     pusher_binding unbound = { 0, 0 };
     fake_start(&f, NULL);
+    assert_int_equal(pusher_switch(NULL, NULL), PUSHER_ERR_ARGUMENT);
+    assert_int_equal(pusher_switch(f.client, NULL), PUSHER_ERR_ARGUMENT);
     assert_int_equal(pusher_subscribe(f.client, NULL).id, 0);
     assert_int_equal(pusher_last_error(f.client)->code, PUSHER_ERR_ARGUMENT);
     assert_int_equal(pusher_find_channel(f.client, NULL).id, 0);

@@ -7,7 +7,7 @@
 #include "tls.h"
 
 #include <stdlib.h>
-#include <unistd.h>
+#include <time.h>
 
 #define PREFIX TLS_HOST ":443: connecting: TLS: "
 
@@ -166,13 +166,16 @@ static void to_pem(const tls_cert *cert, char *out, size_t cap)
 static void authorities_from_everywhere(void **state)
 {
     (void)state;
-    char pem[8192], path[] = "/tmp/pusher-tls-XXXXXX";
+    const char *folder = getenv("TEMP"); /* as Windows calls it */
+    char pem[8192], path[300];
     to_pem(&tls_the_shop.other, pem, sizeof pem);
     to_pem(&tls_the_shop.root, pem + strlen(pem), sizeof pem - strlen(pem));
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, pem, strlen(pem)), strlen(pem));
-    close(fd);
+    snprintf(path, sizeof path, "%s/pusher-tls-%p-%lx.pem", folder ? folder : "/tmp", (void *)path,
+             (unsigned long)time(NULL));
+    FILE *file = fopen(path, "wb");
+    assert_non_null(file);
+    assert_int_equal(fwrite(pem, 1, strlen(pem), file), strlen(pem));
+    assert_int_equal(fclose(file), 0);
     for (int way = 0; way < 5; way++) {
         tls_world w;
         tls_spec spec = tls_leaf();
@@ -190,7 +193,7 @@ static void authorities_from_everywhere(void **state)
         expect_connected(&w);
         tls_end(&w);
     }
-    unlink(path);
+    assert_int_equal(remove(path), 0);
 }
 
 /* Every byte alone, every second call blocked, in both directions and in each other's. */
@@ -1124,6 +1127,35 @@ static void answer_plainly(tls_world *w)
     fake_bytes_free(&w->heard.to_client);
 }
 
+static void another_app_over_tls(void **state)
+{
+    (void)state;
+    for (int port = 0; port <= 8443; port += 8443) {
+        tls_world w;
+        tls_spec spec = tls_leaf();
+        serve(&w, &spec, 3);
+        tls_accept(&w);
+        pusher_options options = tls_options(&w);
+        tls_client(&w, &options);
+        expect_connected(&w);
+        options.key = "other-key";
+        options.port = (uint32_t)port;
+        options.tls.mode = PUSHER_TLS_OFF; /* is not looked at */
+        assert_int_equal(pusher_switch(w.client, &options), PUSHER_OK);
+        pusher_disconnect(w.client);
+        tls_pass(&w, 2000);
+        tls_accept(&w); /* one server, one stream after the other */
+        assert_int_equal(pusher_connect(w.client), PUSHER_OK);
+        w.event[0] = '\0';
+        expect_connected(&w);
+        assert_int_equal(w.port, port ? port : 443);
+        assert_memory_equal(w.heard.from_client.at, "GET /app/other-key?", 19);
+        assert_non_null(strstr(w.heard.from_client.at, port ? "\r\nHost: ws.test:8443\r\n"
+                                                            : "\r\nHost: ws.test\r\n"));
+        tls_end(&w);
+    }
+}
+
 static void tls_when_the_server_asks(void **state)
 {
     (void)state;
@@ -1253,6 +1285,7 @@ int main(void)
         cmocka_unit_test(we_say_goodbye),
         cmocka_unit_test(damaged_while_connected),
         cmocka_unit_test(resumption),
+        cmocka_unit_test(another_app_over_tls),
         cmocka_unit_test(tls_when_the_server_asks),
         cmocka_unit_test(plain_if_told_so),
         cmocka_unit_test(a_transport_with_its_own_tls),

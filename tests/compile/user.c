@@ -21,6 +21,7 @@ static const any_fn all_functions[] = {
     (any_fn)pusher_destroy,
     (any_fn)pusher_connect,
     (any_fn)pusher_disconnect,
+    (any_fn)pusher_switch,
     (any_fn)pusher_reconnect_now,
     (any_fn)pusher_poll,
     (any_fn)pusher_next_poll_ms,

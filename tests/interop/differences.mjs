@@ -27,7 +27,9 @@ const allLast = list => {
       [result[k], result[k + 1]] = [result[k + 1], result[k]];
   return result;
 };
+const isLive = event('pusher:subscription_succeeded');
 const cleanCodes = [1000, 1001];
+const untilUnusable = list => list.slice(0, list.findIndex(one => one.error || one.thrown || one.event === 'pusher:signin_error'));
 const ownWords = one => one.data?.type === 'AuthError' ? { ...one, data: { ...one.data, error: '' } } : one;
 
 // pusher-js tells of one end twice or more, in different words.
@@ -79,7 +81,7 @@ export const differences = [
     theirs: { seen: changed(one => one.state === 'disconnected' ? { ...one, state: 'failed' } : one) } },
 
   { id: 'codes-from-4300',
-    why: 'The protocol gives the codes from 4300 no meaning. pusher-js stops for good, without a word why; pusher.h takes it for a lost connection and comes back.',
+    why: 'The protocol gives the codes from 4300 no meaning, and an error instead of connection_established may have none. pusher-js stops for good, without a word why; pusher.h takes it for a lost connection and comes back.',
     theirs: { seen: without(state('disconnected')) },
     ours: { seen: list => list.slice(0, list.findIndex(one => one.error) + 1), sent: without(one => one.connection > 1) } },
 
@@ -107,6 +109,16 @@ export const differences = [
     theirs: { seen: without(one => one.error === 'HANDSHAKE') },
     ours: { seen: without(state('connected')) } },
 
+  { id: 'first-message',
+    why: 'What comes before connection_established: pusher-js gives the connection up whatever it is, and hangs; pusher.h goes on waiting for it, and gives up a connection_established that cannot be used only.',
+    theirs: { seen: without(one => one.error === 'HANDSHAKE'), sent: without(one => one.closed) },
+    ours: { seen: without(one => one.error === 'PARSE' || one.state === 'connected'), sent: without(one => one.closed || one.sent?.event === 'pusher:pong') } },
+
+  { id: 'socket-id-missing',
+    why: 'A connection without a socket_id can authorize nothing: pusher.h gives it up and says so; to pusher-js it is connected.',
+    theirs: { seen: without(state('connected')), sent: without(one => one.closed) },
+    ours: { seen: without(one => one.error === 'PARSE'), sent: without(one => one.closed) } },
+
   { id: 'pongs-together',
     why: 'Several pings at once are answered by one pong: a server that floods cannot make pusher.h queue answers.',
     theirs: { sent: list => list.filter((one, i) => !(i > 0 && one.sent?.event === 'pusher:pong' && same(one, list[i - 1]))) },
@@ -133,13 +145,25 @@ export const differences = [
 
   { id: 'internals-to-all',
     why: 'The client-wide handlers of pusher.h hear what happens to the subscriptions, too; in pusher-js only the channel\'s own handlers do.',
-    ours: { seen: without(one => /^all/.test(one.handler) && one.event === 'pusher:subscription_succeeded') } },
+    ours: { seen: without(one => /^all/.test(one.handler) && /^pusher:subscription_(succeeded|count)$/.test(one.event)) } },
+
+  { id: 'pings-are-no-events',
+    why: 'pusher:ping, pusher:pong, and a second connection_established are between the client and the server; pusher-js gives them to the client-wide handlers, and to those of a channel they name.',
+    theirs: { seen: without(one => /^pusher:(ping|pong|connection_established)$/.test(one.event)) } },
 
   // ---- channels and handlers ----
 
   { id: 'second-acknowledgement',
-    why: 'A second acknowledgement of one subscription is news to pusher-js only.',
-    theirs: { seen: list => list.filter((one, i) => !(i > 0 && same(one, list[i - 1]))) } },
+    why: 'A second acknowledgement of one subscription is news to pusher-js only, which takes its list of members, too.',
+    theirs: { seen: list => list.filter((one, i) => !(isLive(one) && list.slice(0, i).some(other => isLive(other) && other.handler === one.handler))) } },
+
+  { id: 'refused-when-live',
+    why: 'A channel that the server refuses after all has to be subscribed again, and subscribing once more does that; pusher-js tells the handlers and takes it to be subscribed still.',
+    ours: { seen: without(one => one.error === 'server'), sent: list => list.filter((one, i) => !(one.sent && list.slice(0, i).some(other => same(other, one)))) } },
+
+  { id: 'internal-refusals',
+    why: 'pusher_internal:subscription_error (pusher-fake, old servers) is a refusal; pusher-js does not know it, and the channel stays pending for ever.',
+    ours: { seen: without(event('pusher:subscription_error')) } },
 
   { id: 'bound-from-next',
     why: 'A handler bound during an event fires from the next event on; in pusher-js at once, if it comes later in the list.',
@@ -184,6 +208,10 @@ export const differences = [
       sent: without(one => /^private-/.test(one.sent?.data.channel)) },
     ours: { seen: changed(one => /^private-/.test(one.channel) && one.event === 'pusher:subscription_error' ? { unusable: true } : one) } },
 
+  { id: 'asked-again',
+    why: 'The endpoint is busy or broken for the moment, 429 or 5xx: pusher.h asks up to three times before it takes that for a no; for pusher-js it is one at once.',
+    ours: { asked: list => list.filter((one, i) => i === 0 || !same(one, list[i - 1])) } },
+
   { id: 'signature-refused',
     why: 'The server\'s no to a signature is an error without a channel. pusher.h finds out which subscription is meant and tells its handlers; in pusher-js the channel stays pending for ever.',
     theirs: { seen: without(event('pusher:error')) },
@@ -202,6 +230,11 @@ export const differences = [
   { id: 'client-events-early',
     why: 'A client event before the subscription is confirmed would be dropped by most servers: pusher.h refuses it, pusher-js sends it with a warning.',
     theirs: { sent: without(one => one.sent?.event === 'client-early') },
+    ours: { seen: without(one => one.refused === 'trigger') } },
+
+  { id: 'client-event-limits',
+    why: 'What the server refuses or throttles, pusher.h refuses before it is sent, and with it names that would have to be escaped; pusher-js sends it all.',
+    theirs: { seen: without(one => one.error === 'server' && one.code === 4301), sent: without(one => /^client-(?!good)/.test(one.sent?.event)) },
     ours: { seen: without(one => one.refused === 'trigger') } },
 
   // ---- encrypted channels ----
@@ -265,6 +298,15 @@ export const differences = [
     why: 'After a reconnect pusher.h tells who has come and gone meanwhile.',
     ours: { seen: without(event('pusher:member_removed')) } },
 
+  { id: 'members-before-the-list',
+    why: 'A member who comes before the channel is confirmed is in the list that comes with it; pusher-js announces him in a channel that it has not announced yet.',
+    theirs: { seen: list => list.filter((one, i) => !(one.event === 'pusher:member_added' && i < list.findIndex(isLive))) } },
+
+  { id: 'me-is-a-member',
+    why: 'This client\'s own member is looked up in the list when it is asked for; pusher-js keeps what it found when the channel was confirmed.',
+    theirs: { seen: changed(({ me, ...one }) => one.members === undefined || one.event ? { ...one, ...(me ? { me } : {}) } : one) },
+    ours: { seen: changed(({ me, ...one }) => one.members === undefined || one.event ? { ...one, ...(me ? { me } : {}) } : one) } },
+
   { id: 'channel-data-checked',
     why: 'channel_data without a user_id cannot be right: pusher.h refuses it before the server does; pusher-js throws if it is not JSON, and sends it otherwise.',
     theirs: { seen: changed(one => one.thrown || one.error === 'server' || one.event === 'pusher:subscription_error' ? { unusable: true } : one), sent: without(one => one.sent?.data.channel === 'presence-room') },
@@ -292,6 +334,23 @@ export const differences = [
   { id: 'signin-refused',
     why: 'A sign-in that the server refuses with an error: pusher.h tells the handlers of PUSHER_USER, as for one that the backend refuses; pusher-js tells of the error only.',
     ours: { seen: without(event('pusher:signin_error')) } },
+
+  { id: 'signin-again',
+    why: 'After a refusal another pusher_signin() asks again; pusher-js has signed in once and for all, and does so only on the next connection.',
+    ours: { seen: without(event('pusher:signin_success')), sent: without(one => one.sent?.event === 'pusher:signin' || one.sent?.data.channel === '#server-to-user-ann'), asked: list => list.slice(1) } },
+
+  { id: 'signed-in-unasked',
+    why: 'Nobody is signed in who did not ask for it; pusher-js tells the client-wide handlers, then throws.',
+    theirs: { seen: without(one => one.thrown || one.event === 'pusher:signin_success') } },
+
+  { id: 'signed-in-twice',
+    why: 'A second signin_success on one connection is no news; pusher-js subscribes to the user\'s channel once more, which the server may take for an error.',
+    theirs: { seen: without(one => one.error === 'server'), sent: list => list.filter((one, i) => !(one.sent && list.slice(0, i).some(other => same(other, one)))) } },
+
+  { id: 'unusable-signins',
+    why: 'An answer of the endpoint that names no user (no JSON, no auth, no user_data): pusher-js signs in without authorization and is thrown out by the server, throws, or says so; with pusher.h it is always a refusal, and nothing is sent.',
+    theirs: { seen: untilUnusable, sent: () => [] },
+    ours: { seen: untilUnusable, sent: () => [] } },
 
   { id: 'numeric-user',
     why: 'A user whose id is a number is a user; to pusher-js only texts are.',

@@ -16,6 +16,7 @@
  *     on LABEL COMMAND ...                    run the command inside that handler, once
  *     trigger CHANNEL EVENT JSON
  *     members CHANNEL
+ *     switch KEY                              to another app
  */
 #include "pusher.h"
 
@@ -35,6 +36,7 @@ typedef struct handler {
 } handler;
 
 static pusher_client *client;
+static pusher_options options;
 static handler handlers[HANDLERS];
 static bool quit;
 
@@ -322,6 +324,14 @@ static void do_signin(char **w)
     }
 }
 
+static void do_switch(char **w)
+{
+    options.key = w[0];
+    if (pusher_switch(client, &options) != PUSHER_OK) {
+        refused("switch");
+    }
+}
+
 static void do_trigger(char **w)
 {
     pusher_channel channel = pusher_find_channel(client, w[0]);
@@ -349,7 +359,7 @@ static const struct command {
     {"unbind-event", 2, do_unbind_event}, {"unbind-everything", 1, do_unbind_everything},
     {"on", 2, do_on}, {"connect", 0, do_connect}, {"disconnect", 0, do_disconnect},
     {"signin", 0, do_signin}, {"trigger", 3, do_trigger}, {"members", 1, do_members},
-    {"quit", 0, do_quit}};
+    {"switch", 1, do_switch}, {"quit", 0, do_quit}};
 
 static void decode(char *word)
 {
@@ -517,9 +527,7 @@ static void read_option(pusher_options *o, char *argument)
 
 int main(int argc, char **argv)
 {
-    pusher_options options;
     pusher_error error;
-    memset(&options, 0, sizeof options);
     if (argc < 2) {
         return 2;
     }

@@ -101,6 +101,7 @@ const commands = {
   connect: [0, () => pusher.connect()],
   disconnect: [0, () => pusher.disconnect()],
   signin: [0, () => pusher.signin()],
+  switch: [1, appKey => pusher.switchCluster({ appKey, cluster: 'x' })],
   subscribe: [1, channel => refusing('subscribe', () => pusher.subscribe(channel))],
   listen: [1, channel => { commands.subscribe[1](channel); bind(channel, undefined, channel); }],
   unsubscribe: [1, channel => pusher.unsubscribe(channel)],

@@ -192,15 +192,16 @@ macos() {
         start=$(date +%s) log=$out/macos/$target.txt ok=yes
         mkdir -p $out/macos/$target && : >$log
         export ZIG_LOCAL_CACHE_DIR=$PWD/$out/macos/cache ZIG_GLOBAL_CACHE_DIR=$PWD/$out/macos/cache
-        compile() { "$zig" cc -target $target -O1 -w -I. -Itests -I$out/include "$@" >>$log 2>&1; }
-        for file in $out/src/mbedtls/library/{md,md5,sha1,sha256,sha512,ripemd160,base64,bignum,constant_time,platform_util,platform}.c \
-            $out/src/wslay/lib/*.c; do
+        compile() { "$zig" cc -target $target -O1 -w -I. -Itests -isystem $out/include "$@" >>$log 2>&1; }
+        for file in $out/src/mbedtls/library/*.c $out/src/wslay/lib/*.c; do
             compile -DHAVE_ARPA_INET_H -I$out/src/mbedtls/include -c "$file" \
                 -o "$out/macos/$target/$(basename "$file" .c).o" || ok=no
         done
         compile -DHAVE_INTTYPES_H -DHAVE_SIGNAL_H -c $out/src/cmocka/src/cmocka.c -I$out/src/cmocka/include \
             -o $out/macos/$target/cmocka.o || ok=no
-        compile -std=c99 -DPUSHER_IMPLEMENTATION -DPUSHER_SOCKETS -x c -c pusher.h -o $out/macos/$target/pusher.o || ok=no
+        compile -std=c99 -Wall -Wextra -pedantic -Wconversion -Wsign-conversion -Wshadow -Wcast-qual -Werror \
+            -DPUSHER_IMPLEMENTATION -DPUSHER_SOCKETS -DPUSHER_TLS -x c -c - -o $out/macos/$target/pusher.o \
+            <<<'#include "pusher.h"' || ok=no
         compile -std=c99 -D_DARWIN_C_SOURCE -c $here/trace.c -o $out/macos/$target/trace.o || ok=no
         compile $out/macos/$target/*.o -o $out/macos/trace-$target || ok=no
         if [ $ok = yes ]; then row $target 'linked only' 1 0 - $(($(date +%s) - start))

@@ -56,7 +56,28 @@ script('a handler disconnects', async s => {
   await s.connections(0);
 });
 
-for (const [code, again] of [[1000, true], [1001, true], [1011, true], [3000, true], [4100, true], [4199, true], [4200, true], [4201, true], [4299, true]])
+script('to another app, with all channels', { options: { key: 'app-key' } }, async s => {
+  await s.connect();
+  await s.listen('a');
+  await s.listen('b');
+  await s.bind('b', 'e', 'e');
+  await s.do('switch', 'app-key');
+  await s.state('connected');
+  await s.live('a');
+  await s.live('b');
+  await s.publish('b', 'e', '1');
+  await s.settle();
+});
+
+script('to an app that is not there', { differs: ['failed', 'goodbye-when-refused'] }, async s => {
+  await s.connect();
+  await s.listen('a');
+  await s.do('switch', 'nobody');
+  await s.error('server');
+  await s.connections(0);
+});
+
+for (const [code, again] of [[1000, true], [1001, true], [1011, true], [1002, true], [1003, true], [1007, true], [1008, true], [1009, true], [3000, true], [3999, true], [4100, true], [4199, true], [4200, true], [4201, true], [4299, true]])
   script(`closed by the server: ${code}`, { differs: code === 1000 || code === 1001 ? ['clean-close-is-told'] : [] }, async s => {
     await s.connect();
     await s.listen('a');
@@ -213,6 +234,44 @@ script('no activity timeout', { differs: ['activity-timeout-missing'] }, async s
   await s.outcome();
 });
 
+const established = data => ({ event: 'pusher:connection_established', data });
+for (const [name, timeout] of [['a text', '"120"'], ['a fraction', '1.5'], ['negative', '-1']])
+  script(`an activity timeout that is ${name}`, async s => {
+    await s.faults(0, { never_establish: true });
+    await s.do('connect');
+    await s.connections(1);
+    await s.raw('-', established(`{"socket_id":"1.1","activity_timeout":${timeout}}`));
+    await s.state('connected');
+  });
+
+for (const [name, text] of [['an event', '{"event":"e","data":"1"}'], ['a ping', '{"event":"pusher:ping","data":{}}'], ['no JSON', 'text']])
+  script(`before connection_established comes ${name}`, { differs: ['first-message'] }, async s => {
+    await s.faults(0, { never_establish: true });
+    await s.do('connect');
+    await s.connections(1);
+    await s.raw('-', text);
+    await s.raw('-', established('{"socket_id":"1.1","activity_timeout":120}'));
+    await s.outcome();
+  });
+
+for (const [name, message, differs] of [['no data', established(), 'first-message'], ['no socket_id', established('{"activity_timeout":120}'), 'socket-id-missing']])
+  script(`connection_established with ${name}`, { differs: [differs] }, async s => {
+    await s.faults(0, { never_establish: true });
+    await s.do('connect');
+    await s.connections(1);
+    await s.raw('-', message);
+    await s.outcome();
+  });
+
+for (const [name, data] of [['of no class', { code: 4301, message: 'm' }], ['that is missing', { message: 'm' }]])
+  script(`an error instead of connection_established, with a code ${name}`, { differs: ['codes-from-4300', 'goodbye-when-refused'] }, async s => {
+    await s.faults(1, { never_establish: true });
+    await s.do('connect');
+    await s.connections(1);
+    await s.raw('-', { event: 'pusher:error', data });
+    await s.error('server');
+  });
+
 script('lower case headers, in drops', async s => {
   await s.faults(0, { lower_case_headers: true, write_bytes: 7 });
   await s.connect();
@@ -348,6 +407,16 @@ script('a binary message', { differs: ['binary-messages'] }, async s => {
   await s.listen('ch');
   const message = JSON.stringify({ event: 'e', channel: 'ch', data: 'binary' });
   await s.ask('bytes', `%82%${message.length.toString(16)}${encodeURIComponent(message)}`);
+  await s.settle();
+});
+
+script('what is between the client and the server', { differs: ['pings-are-no-events'] }, async s => {
+  await s.connect();
+  await s.listen('ch');
+  await s.bindAll('@all', 'all');
+  for (const channel of ['ch', undefined])
+    for (const event of ['pusher:ping', 'pusher:pong', 'pusher:connection_established', 'pusher:other'])
+      await s.raw('-', { event, channel, data: '{}' });
   await s.settle();
 });
 

@@ -144,6 +144,35 @@ for (const [name, send] of [
     await more();
   });
 
+script('a member before the list', { options: ann, differs: ['members-before-the-list'] }, async s => {
+  await subscribeQuietly(s);
+  await added(s, '{"user_id":"bob","user_info":{}}');
+  await acknowledge(s, snapshot({ ids: ['ann', 'bob'], hash: { ann: {}, bob: {} }, count: 2 }));
+  await s.live(room);
+  await s.members(room);
+});
+
+script('a second list', { options: ann, differs: ['second-acknowledgement'] }, async s => {
+  await s.connect();
+  await s.listen(room);
+  await acknowledge(s, snapshot({ ids: ['ann', 'bob'], hash: { ann: {}, bob: {} }, count: 2 }));
+  await s.settle();
+});
+
+script('this client among those who come and go', { options: ann, differs: ['me-is-a-member'] }, async s => {
+  await subscribeQuietly(s);
+  await acknowledge(s, snapshot({ ids: ['bob'], hash: { bob: {} }, count: 1 }));
+  await s.live(room);
+  for (const n of [1, 2]) {
+    await added(s, `{"user_id":"ann","user_info":{"n":${n}}}`);
+    await s.settle();
+    await s.members(room);
+  }
+  await removed(s, '{"user_id":"ann"}');
+  await s.settle();
+  await s.members(room);
+});
+
 script('the list is new after a reconnect', { options: ann, differs: ['member-difference'] }, async s => {
   await s.connect();
   await s.listen(room);

@@ -49,7 +49,7 @@ script('a private cache channel', { dialects, options: auth }, async s => {
   await s.event('e', 'private-cache-a');
 });
 
-for (const status of [400, 401, 403, 404])
+for (const status of [201, 400, 401, 403, 404])
   script(`authorization refused: ${status}`, { options: auth, differs: ['channel-errors', 'refusal-words'] }, async s => {
     await s.faults(0, { auth_status: status });
     await s.connect();
@@ -59,6 +59,28 @@ for (const status of [400, 401, 403, 404])
     await s.publish('private-a', 'e', '1');
     await s.settle();
   });
+
+for (const status of [429, 500, 503])
+  script(`authorization refused for the moment: ${status}`, { options: auth, differs: ['channel-errors', 'refusal-words', 'asked-again'] }, async s => {
+    await s.faults(0, { auth_status: status });
+    await s.connect();
+    await s.listen('private-a', false);
+    await s.event('pusher:subscription_error', 'private-a');
+    await s.listen('fence');
+    await s.settle();
+  });
+
+script('authorization refused, given up and subscribed anew', { options: auth, differs: ['channel-errors', 'refusal-words'] }, async s => {
+  await s.faults(0, { auth_status: 403 });
+  await s.connect();
+  await s.listen('private-a', false);
+  await s.event('pusher:subscription_error', 'private-a');
+  await s.unsubscribe('private-a');
+  await s.faultsNow({});
+  await s.listen('private-a');
+  await s.publish('private-a', 'e', '1');
+  await s.settle();
+});
 
 script('authorization refused, then a new connection', { options: auth, differs: ['channel-errors', 'refusal-words'] }, async s => {
   await s.faults(0, { auth_status: 403 });
@@ -202,6 +224,37 @@ script('client events that are refused', { options: auth, differs: ['client-even
   await s.settle();
 });
 
+for (const [name, event, json] of [['a quote in its name', 'client-"x"', '1'], ['a backslash in its name', 'client-a\\b', '1'], ['a control character in its name', 'client-a\nb', '1'],
+  ['a long name', 'client-' + 'x'.repeat(194), '1'], ['much data', 'client-e', JSON.stringify('x'.repeat(10240))]])
+  script(`a client event with ${name}`, { options: auth, differs: ['client-event-limits'] }, async s => {
+    await s.connect();
+    await s.listen('private-a');
+    await s.trigger('private-a', event, json);
+    await s.trigger('private-a', 'client-good', '1');
+    await s.sent('text', 1, 'client-good');
+    await s.settle();
+  });
+
+script('client events that just fit', { options: auth }, async s => {
+  await s.connect();
+  await s.listen('private-a');
+  await s.trigger('private-a', 'client-', '1');
+  await s.trigger('private-a', 'client-ü ☃', '1');
+  await s.trigger('private-a', 'client-' + 'x'.repeat(193), '1');
+  await s.trigger('private-a', 'client-e', JSON.stringify('x'.repeat(10238)));
+  await s.sent('text', 4, 'client-');
+  await s.settle();
+});
+
+script('more client events than the server takes', { options: auth, differs: ['client-event-limits'] }, async s => {
+  await s.connect();
+  await s.listen('private-a');
+  for (let i = 0; i < 10; i++) await s.trigger('private-a', 'client-good', '1');
+  for (let i = 0; i < 2; i++) await s.trigger('private-a', 'client-over', '1');
+  await s.listen('fence');
+  await s.settle();
+});
+
 script('client events on an encrypted channel', { options: auth }, async s => {
   await s.connect();
   await s.listen('private-encrypted-a');
@@ -337,12 +390,12 @@ script('no new key to be had', { options: auth, differs: ['decryption-errors'] }
 
 const box = 'BOrG+bdM4zgwIKc15So7ijWlGy+M5UYN17bx5Xk/eTqe', nonce = 'QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZX';
 for (const [name, data] of [['no ciphertext', { nonce }], ['no nonce', { ciphertext: box }], ['a short nonce', { ciphertext: box, nonce: 'AAAA' }], ['a short ciphertext', { ciphertext: 'AAAA', nonce }],
-  ['plain data', { a: 1 }], ['a text', 'plain'], ['nothing', {}], ['numbers', { ciphertext: 1, nonce: 2 }], ['no base64', { ciphertext: '****', nonce }], ['base64 without its end', { ciphertext: box + 'AA', nonce }]])
+  ['plain data', { a: 1 }], ['the name of a client event', { a: 1 }], ['a text', 'plain'], ['nothing', {}], ['numbers', { ciphertext: 1, nonce: 2 }], ['no base64', { ciphertext: '****', nonce }], ['base64 without its end', { ciphertext: box + 'AA', nonce }]])
   script(`an encrypted event with ${name}`, { options: auth, differs: ['decryption-errors', ...name === 'base64 without its end' ? ['lenient-base64'] : []] }, async s => {
     await s.connect();
     await s.listen(secret);
     await s.outcome();
-    await s.raw(secret, { event: 'e', channel: secret, data });
+    await s.raw(secret, { event: name === 'the name of a client event' ? 'client-e' : 'e', channel: secret, data });
     if (name === 'no base64') return s.outcome();      // what throws in pusher-js is its last message
     await s.settle();
     await s.listen('private-fence');

@@ -85,6 +85,43 @@ script('protocol names from the server', async s => {
   await s.settle();
 });
 
+script('names of what happens to a subscription, from the server', async s => {
+  await s.connect();
+  await s.listen('ch');
+  for (const event of ['pusher:subscription_succeeded', 'pusher:subscription_count', 'pusher:member_added', 'pusher_internal:member_added', ''])
+    await s.raw('ch', { event, channel: 'ch', data: '{"a":1}' });
+  await s.settle();
+});
+
+script('refused when it was live', { differs: ['refused-when-live'] }, async s => {
+  await s.connect();
+  await s.listen('ch');
+  await s.raw('ch', { event: 'pusher:subscription_error', channel: 'ch', data: '{"type":"AuthError"}' });
+  await s.publish('ch', 'e', '1');
+  await s.settle();
+  await s.subscribe('ch');
+  await s.listen('fence');
+  await s.settle();
+});
+
+script('refused by an internal event', { differs: ['channel-errors', 'internal-refusals'] }, async s => {
+  await s.faults(0, { never_acknowledge: true });
+  await s.connect();
+  await s.listen('ch', false);
+  await s.subscribers('ch', 1);
+  await s.raw('ch', { event: 'pusher_internal:subscription_error', channel: 'ch', data: '{}' });
+  await s.settle();
+});
+
+script('what happens to subscriptions, for all', { differs: ['internals-to-all', 'channel-errors'] }, async s => {
+  await s.connect();
+  await s.listen('ch');
+  await s.bindAll('@all', 'all');
+  await s.raw('ch', { event: 'pusher_internal:subscription_count', channel: 'ch', data: '{"subscription_count":3}' });
+  for (const event of ['pusher:cache_miss', 'pusher:x', 'pusher:subscription_error']) await s.raw('ch', { event, channel: 'ch', data: '{}' });
+  await s.settle();
+});
+
 script('channels that are not subscribed, and none at all', { differs: ['internals-to-all'] }, async s => {
   await s.connect();
   await s.bindAll('@all', 'all');
@@ -330,6 +367,14 @@ script('numbers of subscribers', { server: ['--counts'], dialects: ['pusher', 's
   await s.listen('ch');
   await s.event('pusher:subscription_count', 'ch');
   for (const data of ['{"subscription_count":7}', { subscription_count: 8 }, '{"subscription_count":0}'])
+    await s.raw('ch', { event: 'pusher_internal:subscription_count', channel: 'ch', data });
+  await s.settle();
+});
+
+script('numbers of subscribers that are none', async s => {
+  await s.connect();
+  await s.listen('ch');
+  for (const data of ['{}', {}, '{"subscription_count":"7"}', '{"subscription_count":null}', '{"subscription_count":-1}', '{"subscription_count":1.5}'])
     await s.raw('ch', { event: 'pusher_internal:subscription_count', channel: 'ch', data });
   await s.settle();
 });

@@ -81,6 +81,27 @@ script('channels and a user', { options: ann, differs: ['signin-to-user'] }, asy
   await s.settle();
 });
 
+script('signed in by the server, unasked', { differs: ['signed-in-unasked'] }, async s => {
+  await s.connect();
+  await s.bindAll('@all', 'all');
+  await s.bindAll('@user', 'user');
+  const more = s.more();
+  await s.raw('-', { event: 'pusher:signin_success', data: '{"user_data":"{\\"id\\":\\"ann\\"}"}' });
+  await s.raw('-', { event: 'e', data: '1' });
+  await more();
+  await s.settle();
+});
+
+script('signed in twice by the server', { options: as('ann'), differs: ['signed-in-twice'] }, async s => {
+  await s.connect();
+  await signIn(s);
+  await s.raw('-', { event: 'pusher:signin_success', data: '{"user_data":"{\\"id\\":\\"ann\\"}"}' });
+  await s.listen('fence');
+  await s.bindAll('@user', 'user');
+  await s.publish('#server-to-user-ann', 'e', '1');
+  await s.settle();
+});
+
 for (const status of [401, 403])
   script(`no sign-in for you: ${status}`, { options: as('ann'), differs: ['channel-errors', 'refusal-words'] }, async s => {
     await s.faults(0, { auth_status: status });
@@ -90,6 +111,29 @@ for (const status of [401, 403])
     await s.event('pusher:signin_error', 'user');
     await s.listen('fence');
     await s.settle();
+  });
+
+script('no sign-in for you, asked again', { options: as('ann'), differs: ['channel-errors', 'refusal-words', 'signin-again'] }, async s => {
+  await s.faults(0, { auth_status: 403 });
+  await s.bindAll('@user', 'user');
+  await s.connect();
+  await s.signin();
+  await s.event('pusher:signin_error', 'user');
+  await s.faultsNow({});
+  await s.signin();
+  await s.listen('fence');
+  await s.settle();
+});
+
+const unsigned = { auth: `app-key:${'0'.repeat(64)}` };
+for (const [name, body] of [['no JSON', 'Forbidden'], ['null', 'null'], ['nothing', '{}'], ['no user_data', JSON.stringify(unsigned)], ['user_data that is no text', JSON.stringify({ ...unsigned, user_data: { id: 'ann' } })]])
+  script(`a sign-in answered with ${name}`, { options: as('ann'), differs: ['unusable-signins'] }, async s => {
+    await s.faults(0, { auth_body: body });
+    await s.bindAll('@user', 'user');
+    await s.connect();
+    const more = s.more();
+    await s.signin();
+    await more();
   });
 
 script('no sign-in for you, then a new connection', { options: as('ann'), differs: ['channel-errors', 'refusal-words', 'signin-to-user'] }, async s => {
@@ -147,6 +191,14 @@ script('what watched users do', { dialects: ['pusher'], options: ann }, async s 
   await s.settle();
 });
 
+script('watchlist events of other names, without a channel, before the sign-in', async s => {
+  await s.bindAll('@watchlist', 'watch');
+  await s.bind('@watchlist', 'online', 'online');
+  await s.connect();
+  await s.raw('-', { event: 'pusher_internal:watchlist_events', data: '{"events":[{"name":"online","user_ids":["bob"],"more":{"a":1}},{"name":"away","user_ids":["bob"]},{"name":"busy"},{"user_ids":["x"],"name":"online"}]}' });
+  await s.settle();
+});
+
 script('what watched users do, by Sockudo', { dialects: ['sockudo'], options: ann, differs: ['watchlist-of-sockudo'] }, async s => {
   await s.bindAll('@watchlist', 'watch');
   await s.connect();
@@ -160,5 +212,26 @@ script('a member by being signed in', { options: as('ann', { user_info: { name: 
   await s.connect();
   await signIn(s);
   await s.listen('presence-room');
+  await s.members('presence-room');
+});
+
+script('a member by being signed in, while that is under way', { options: as('ann', { user_info: { name: 'Ann' } }) }, async s => {
+  await s.faults(0, { auth_no_data: true, auth_delay_ms: 100 });
+  await s.signin();
+  await s.listen('presence-room', false);
+  await s.connect();
+  await s.live('presence-room');
+  await s.members('presence-room');
+});
+
+script('a member by being signed in, after a reconnect', { options: as('ann', { user_info: { name: 'Ann' } }) }, async s => {
+  await s.faults(0, { auth_no_data: true });
+  await s.signin();
+  await s.listen('presence-room', false);
+  await s.connect();
+  await s.live('presence-room');
+  await s.close(4200);
+  await s.state('connected');
+  await s.live('presence-room');
   await s.members('presence-room');
 });

@@ -10,7 +10,7 @@
 extern char board_data[], board_data_end[], board_data_image[], board_bss[], board_bss_end[];
 extern char board_stack[];
 
-int main(void);
+int main(int argc, char **argv); /* one that takes nothing does not look at them */
 int __real_vsnprintf(char *out, size_t cap, const char *format, va_list list);
 int __wrap_vsnprintf(char *out, size_t cap, const char *format, va_list list);
 int __wrap_snprintf(char *out, size_t cap, const char *format, ...);
@@ -30,7 +30,7 @@ void board_reset(void)
     memcpy(board_data, board_data_image, (size_t)(board_data_end - board_data));
     memset(board_bss, 0, (size_t)(board_bss_end - board_bss));
     initialise_monitor_handles();
-    exit(main());
+    exit(main(0, NULL));
 }
 
 void board_fault(void)
