@@ -481,6 +481,9 @@ typedef struct pusher_options {
     uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
+    const pusher_pair *headers; /* more of them in the upgrade request, for a proxy or a gateway.
+                            Not Host, Connection, Upgrade and what else makes the request       */
+    size_t header_count;
 
     pusher_tls_options tls;
     pusher_auth_options auth;
@@ -541,11 +544,12 @@ PUSHER_DEF pusher_result pusher_connect(pusher_client *client);
    next pusher_connect(). */
 PUSHER_DEF void pusher_disconnect(pusher_client *client);
 
-/* To another cluster, server or app: key, cluster, host, port, path and origin of these options
-   replace the client's, as pusher_create() would read them; the rest of them is not looked at.
-   Channels, references and bindings stay. A client that is connected or about to be leaves at the
-   next poll and connects there at once; any other with the next pusher_connect(). Nothing changes
-   on failure: PUSHER_ERR_ARGUMENT (or another key, and options.auth.secret was given), _MEMORY. */
+/* To another cluster, server or app: key, cluster, host, port, path, origin and headers of these
+   options replace the client's, as pusher_create() would read them; the rest of them is not looked
+   at. Channels, references and bindings stay. A client that is connected or about to be leaves at
+   the next poll and connects there at once; any other with the next pusher_connect(). Nothing
+   changes on failure: PUSHER_ERR_ARGUMENT (also another key where options.auth.secret was given),
+   _MEMORY. */
 PUSHER_DEF pusher_result pusher_switch(pusher_client *client, const pusher_options *options);
 
 /* Do not wait for the retry timer: attempt now. For a program that knows the network is back.
@@ -1067,7 +1071,8 @@ static void psh_env_add_foreign(struct psh_text *text, const char *bytes, size_t
 }
 
 /* Items of one size in pages: their addresses never change, and a page is never moved or copied.
-   A generation is odd while its item is in use, and grows with each change of hands. */
+   A generation is odd while its item is in use, and grows with each change of hands; the item rests
+   before it could wrap. */
 enum { PSH_PAGE = 8 };
 
 struct psh_slot { /* first member of every item */
@@ -1139,7 +1144,7 @@ static void psh_env_pool_give(struct psh_pool *pool, uint32_t index)
 {
     struct psh_slot *slot = (struct psh_slot *)psh_env_pool_at(pool, index);
     PUSHER_ASSERT(slot->generation & 1);
-    slot->generation++;
+    if (slot->generation++ > UINT32_MAX / 2) return; /* its handles stay stale for ever */
     slot->next_free = pool->free_first;
     pool->free_first = index + 1;
 }
@@ -3789,15 +3794,28 @@ static bool psh_http_ours(const char *name)
     static const char *const names[] = {
         "host", "content-length", "content-type", "content-encoding", "transfer-encoding",
         "connection", "proxy-connection", "keep-alive", "te", "trailer", "upgrade", "expect",
-        "accept-encoding"};
+        "accept-encoding", "sec-websocket-key", "sec-websocket-version", "sec-websocket-protocol",
+        "sec-websocket-extensions"};
     PUSHER_ASSERT(name);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (psh_http_same(name, names[i])) return true;
     return false;
 }
 
+/* May the user send this header? What is in it cannot end the line. */
+static bool psh_http_field_ok(const char *name, const char *value)
+{
+    PUSHER_ASSERT(name && value);
+    if (!psh_http_token(name) || psh_http_ours(name)) return false;
+    for (; *value; value++) {
+        unsigned char byte = (unsigned char)*value;
+        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
+    }
+    return true;
+}
+
 /* A header line of the user's. False, and nothing added: not a header that may be sent, or no
-   memory. What is in it cannot end the line. */
+   memory. */
 static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const char *name,
                            const char *value)
 {
@@ -3806,11 +3824,7 @@ static bool psh_http_field(const struct psh_env *env, struct psh_buf *buf, const
     value += strspn(value, " \t");
     size_t len = strlen(value);
     while (len > 0 && (value[len - 1] == ' ' || value[len - 1] == '\t')) len--;
-    if (!psh_http_token(name) || psh_http_ours(name)) return false;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char byte = (unsigned char)value[i];
-        if ((byte < 0x20 && byte != '\t') || byte == 0x7F) return false;
-    }
+    if (!psh_http_field_ok(name, value)) return false;
     if (psh_http_add(env, buf, name, name_len) && psh_http_add(env, buf, ": ", 2) &&
         psh_http_add(env, buf, value, len) && psh_http_add(env, buf, "\r\n", 2))
         return true;
@@ -4253,6 +4267,7 @@ static void psh_ws_close(struct psh_ws *ws)
     if (ws->frame) wslay_frame_context_free(ws->frame);
     ws->frame = NULL;
     ws->in.len = ws->in_at = ws->whole.len = 0;
+    if (ws->out) psh_env_wipe(ws->out, ws->out_len);
     ws->out_at = ws->out_len = ws->retry = 0;
 }
 
@@ -4396,7 +4411,9 @@ static void psh_ws_sent(struct psh_ws *ws, size_t len)
     PUSHER_ASSERT(len <= ws->out_len - ws->out_at);
     ws->out_at += len;
     ws->retry = 0;
-    if (ws->out_at == ws->out_len) ws->out_at = ws->out_len = 0;
+    if (ws->out_at < ws->out_len) return;
+    if (!ws->accept_seen) psh_env_wipe(ws->out, ws->out_len); /* the user's headers */
+    ws->out_at = ws->out_len = 0;
 }
 
 static void psh_ws_blocked(struct psh_ws *ws, size_t len)
@@ -4405,9 +4422,10 @@ static void psh_ws_blocked(struct psh_ws *ws, size_t len)
     ws->retry = len;
 }
 
-/* The request, staged as it is. False: it does not fit, or there is no randomness. */
+/* The request, staged as it is; fields: more header lines. False: it does not fit, or there is no
+   randomness. */
 static bool psh_ws_send_upgrade(struct psh_ws *ws, const char *path, const char *host,
-                                const char *origin)
+                                const char *fields)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* RFC 6455, 1.3 */
     unsigned char nonce[16], digest[PSH_SHA1_BYTES];
@@ -4424,7 +4442,7 @@ static bool psh_ws_send_upgrade(struct psh_ws *ws, const char *path, const char 
     psh_http_header(&text, "Connection", "Upgrade");
     psh_http_header(&text, "Sec-WebSocket-Key", key);
     psh_http_header(&text, "Sec-WebSocket-Version", "13");
-    if (origin) psh_http_header(&text, "Origin", origin);
+    psh_env_add(&text, fields);
     psh_env_add(&text, "\r\n");
     ws->out_len = text.len;
     memcpy(key + PSH_WS_KEY - 1, guid, sizeof guid);
@@ -5954,10 +5972,16 @@ static const char *psh_tls_alert(unsigned char alert)
     }
 }
 
+#if MBEDTLS_VERSION_NUMBER >= 0x04000000
+#define PSH_TLS_STARVED PSA_ERROR_INSUFFICIENT_MEMORY
+#else
+#define PSH_TLS_STARVED MBEDTLS_ERR_SSL_ALLOC_FAILED /* and others */
+#endif
+
 static bool psh_tls_no_memory(int code)
 {
 #if MBEDTLS_VERSION_NUMBER >= 0x04000000
-    return code == PSA_ERROR_INSUFFICIENT_MEMORY;
+    return code == PSH_TLS_STARVED;
 #else
     int high = -code & 0x7F80, low = -code & 0x7F; /* the sum of two layers' codes */
     PUSHER_ASSERT(code < 0);
@@ -6412,7 +6436,7 @@ static int psh_tls_load_memory(struct psh_tls *tls, const void *ca, size_t len)
     if (len == 0) len = strlen((const char *)ca);
     if (len > 0 && at[0] == 0x30) return mbedtls_x509_crt_parse_der(&tls->authorities, at, len);
     char *text = psh_env_copy(tls->env, (const char *)ca, len);
-    if (!text) return PSH_TLS_BROKEN;
+    if (!text) return PSH_TLS_STARVED;
     int bad = mbedtls_x509_crt_parse(&tls->authorities, (const unsigned char *)text, len + 1);
     psh_env_free(tls->env, text);
     return bad;
@@ -6430,16 +6454,21 @@ static int psh_tls_load_file(struct psh_tls *tls, const char *path)
 #endif
 }
 
-/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error. */
-static bool psh_tls_load_system(struct psh_tls *tls)
+/* What the system trusts. Some of it may be beyond mbedTLS; nothing at all is an error, and so is a
+   list that ends where memory did. */
+static int psh_tls_load_system(struct psh_tls *tls)
 {
+    int code = 0;
     PUSHER_ASSERT(tls->authorities.version == 0);
 #if defined(_WIN32)
     const CERT_CONTEXT *at = NULL;
     HCERTSTORE store = CertOpenSystemStoreA(0, "ROOT");
-    if (!store) return false;
-    while ((at = CertEnumCertificatesInStore(store, at)) != NULL)
-        (void)mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded, at->cbCertEncoded);
+    if (!store) return PSH_TLS_BROKEN;
+    while ((at = CertEnumCertificatesInStore(store, at)) != NULL) {
+        int bad = mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded,
+                                             at->cbCertEncoded);
+        if (bad < 0 && psh_tls_no_memory(bad)) code = bad;
+    }
     CertCloseStore(store, 0);
 #else
     static const char *const files[] = {
@@ -6451,25 +6480,36 @@ static bool psh_tls_load_system(struct psh_tls *tls)
         "/etc/openssl/certs/ca-certificates.crt"  /* NetBSD */
     };
     for (size_t i = 0; i < sizeof files / sizeof *files && tls->authorities.version == 0; i++)
-        (void)psh_tls_load_file(tls, files[i]);
+        code = psh_tls_load_file(tls, files[i]);
 #if defined(MBEDTLS_FS_IO) && defined(__ANDROID__)
-    (void)mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
+    code = mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
 #endif
 #endif
-    return tls->authorities.version != 0;
+    if (code < 0 && psh_tls_no_memory(code)) return code;
+    return tls->authorities.version != 0 ? 0 : PSH_TLS_BROKEN;
 }
 
-static const char *psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o)
+/* What is wrong with what is given, in *wrong; or _MEMORY. */
+static pusher_result psh_tls_load(struct psh_tls *tls, const pusher_tls_options *o,
+                                  const char **wrong)
 {
+    const char *why = "options.tls.ca_file cannot be read, or holds no certificate";
+    int code = 0;
     PUSHER_ASSERT(tls->authorities.version == 0);
-    if (o->ca_file && (!*o->ca_file || psh_tls_load_file(tls, o->ca_file) < 0))
-        return "options.tls.ca_file cannot be read, or holds no certificate";
-    if (o->ca && psh_tls_load_memory(tls, o->ca, o->ca_len) < 0)
-        return "options.tls.ca holds no certificate, in PEM or in DER";
-    if (!o->ca_file && !o->ca && !psh_tls_load_system(tls))
-        return "TLS: this system's list of authorities was not found: give options.tls.ca_file "
-               "or options.tls.ca";
-    return NULL;
+    if (o->ca_file) code = *o->ca_file ? psh_tls_load_file(tls, o->ca_file) : PSH_TLS_BROKEN;
+    if (code >= 0 && o->ca) {
+        why = "options.tls.ca holds no certificate, in PEM or in DER";
+        code = psh_tls_load_memory(tls, o->ca, o->ca_len);
+    }
+    if (!o->ca_file && !o->ca) {
+        why = "TLS: this system's list of authorities was not found: give options.tls.ca_file "
+              "or options.tls.ca";
+        code = psh_tls_load_system(tls);
+    }
+    if (code >= 0) return PUSHER_OK;
+    if (psh_tls_no_memory(code)) return PUSHER_ERR_MEMORY;
+    *wrong = why;
+    return PUSHER_ERR_TLS;
 }
 
 /* TLS 1.2 at least, a certificate required. */
@@ -6499,8 +6539,8 @@ static const char *psh_tls_configure(struct psh_tls *tls)
     return NULL;
 }
 
-/* inner is copied, env stays. On failure *wrong is a constant sentence, and psh_tls_free() is still
-   to be called. */
+/* inner is copied, env stays. On failure, but for _MEMORY, *wrong is a constant sentence; and
+   psh_tls_free() is still to be called. */
 static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env,
                                   const pusher_transport *inner, const pusher_tls_options *o,
                                   const char **wrong)
@@ -6521,8 +6561,8 @@ static pusher_result psh_tls_init(struct psh_tls *tls, const struct psh_env *env
         *wrong = "TLS: mbedTLS' crypto does not start: no memory, or no random source of its own";
 #endif
     if (!*wrong && !o->ssl_config) *wrong = psh_tls_configure(tls);
-    if (!*wrong && !o->ssl_config && !tls->accept_any) *wrong = psh_tls_load(tls, o);
-    return *wrong ? PUSHER_ERR_TLS : PUSHER_OK;
+    if (*wrong) return PUSHER_ERR_TLS;
+    return o->ssl_config || tls->accept_any ? PUSHER_OK : psh_tls_load(tls, o, wrong);
 }
 
 /* Also of what was only zeroed. Its streams are closed. */
@@ -7128,7 +7168,8 @@ enum {
 };
 
 struct psh_place { /* where the app is */
-    char *host, *authority, *path, *origin;
+    char *host, *authority, *path;
+    char *fields;              /* header lines of the user's: may be secrets */
     uint16_t port, usual_port; /* the usual one is not written in the authority */
 };
 
@@ -7678,7 +7719,8 @@ static void psh_client_empty_place(const struct psh_env *env, struct psh_place *
     psh_env_free(env, place->host);
     psh_env_free(env, place->authority);
     psh_env_free(env, place->path);
-    psh_env_free(env, place->origin);
+    if (place->fields) psh_env_wipe(place->fields, strlen(place->fields));
+    psh_env_free(env, place->fields);
 }
 
 static void psh_client_free_place(const struct psh_env *env, struct psh_place *place)
@@ -7993,6 +8035,13 @@ static uint64_t psh_client_trigger_at(const pusher_client *client)
     return PSH_NEVER;
 }
 
+/* How much is staged and not sent. */
+static size_t psh_client_owed(const pusher_client *client)
+{
+    PUSHER_ASSERT(client->ws.out_at <= client->ws.out_len);
+    return client->ws.out_len - client->ws.out_at;
+}
+
 /* Client events whose channel is live by now, each channel's in their order. */
 static void psh_client_send_triggers(pusher_client *client)
 {
@@ -8002,6 +8051,7 @@ static void psh_client_send_triggers(pusher_client *client)
         next = held->next;
         if (state == PSH_SUB_LIVE) {
             if (psh_client_rate_at(client) > client->now ||
+                psh_client_owed(client) >= client->budget ||
                 !psh_client_stage(client, held->text, held->len))
                 return;
             psh_client_rate_count(client);
@@ -8019,7 +8069,7 @@ static void psh_client_send_triggers(pusher_client *client)
     }
 }
 
-/* What waits to be sent goes out, as long as there is room. */
+/* What waits to be sent goes out, as long as there is room and this poll may send it. */
 static void psh_client_pump(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE];
@@ -8032,7 +8082,8 @@ static void psh_client_pump(pusher_client *client)
     if (client->pong_owed && psh_client_stage(client, PSH_PROTO_PONG, sizeof PSH_PROTO_PONG - 1))
         client->pong_owed = false;
     if (client->user_owed && psh_client_subscribe_user(client)) client->user_owed = false;
-    while (queue->first && client->phase == PSH_ONLINE) {
+    while (queue->first && client->phase == PSH_ONLINE &&
+           psh_client_owed(client) < client->budget) {
         uint32_t index = queue->first - 1;
         if (!psh_client_compose(client, index, &text, place)) {
             psh_client_no_memory(client, "no memory for a message");
@@ -8067,13 +8118,6 @@ static bool psh_client_flush(pusher_client *client)
         bytes = psh_ws_output(&client->ws, &len);
     }
     return true;
-}
-
-static bool psh_client_owes(const pusher_client *client)
-{
-    size_t len;
-    (void)psh_ws_output(&client->ws, &len);
-    return len > 0;
 }
 
 static bool psh_client_has_stream(const pusher_client *client)
@@ -8523,13 +8567,19 @@ static void psh_client_on_sealed(pusher_client *client, uint32_t index,
         return;
     }
     if (opened == PSH_OPEN_TAG) wait = psh_client_refresh(client, index, more);
+    const char *reason = psh_client_open_reason(opened);
     pusher_channel none = {0, 0};
     if (wait && psh_client_hold(&client->env, &more->crypt->held, client->max_held, none,
                                 client->message, client->message_len))
         return;
-    if (wait) client->stats.dropped_held++;
-    psh_client_tell_sealed(client, index, envelope,
-                           wait ? "too many wait for a new key" : psh_client_open_reason(opened));
+    if (wait && client->message_len > client->max_held - more->crypt->held.bytes) {
+        client->stats.dropped_held++;
+        reason = "too many wait for a new key";
+    } else if (wait) {
+        client->stats.dropped_memory++;
+        reason = "no memory to let it wait for a new key";
+    }
+    psh_client_tell_sealed(client, index, envelope, reason);
 }
 
 /* -- the user -- */
@@ -8747,7 +8797,7 @@ static void psh_client_on_close(pusher_client *client)
     /* Our answer to its close frame goes first, now or in the next polls, if the stream is good. */
     bool good = psh_client_flush(client) || client->want_send >= PUSHER_IO_WANT_WRITE;
     psh_client_fail(client, PUSHER_ERR_SERVER, code, psh_client_urge(code),
-                    good && psh_client_owes(client));
+                    good && psh_client_owed(client) > 0);
 }
 
 static void psh_client_on_broken_rule(pusher_client *client)
@@ -8876,7 +8926,7 @@ static void psh_client_input(pusher_client *client)
         client->stats.bytes_received += (uint64_t)got;
         psh_ws_received(&client->ws, (size_t)got);
         psh_client_bytes(client);
-        if (client->phase > PSH_ONLINE && psh_client_owes(client)) break; /* our goodbye first */
+        if (client->phase > PSH_ONLINE && psh_client_owed(client)) break; /* our goodbye first */
     }
     client->more = budget == 0 && psh_client_has_stream(client);
 }
@@ -9466,9 +9516,11 @@ static void psh_client_signed(pusher_client *client)
     if (waiting->first) client->answered = true;
 }
 
-/* What follows from the answers given since. */
+/* What follows from the answers given since. Of events that waited for a key, one poll gives out no
+   more than it may read, but for those of one channel. */
 static void psh_client_answers(pusher_client *client)
 {
+    size_t given = 0;
     client->answered = false;
     psh_client_signed(client);
     uint32_t id = client->work[PSH_WORK_ANSWERED].first;
@@ -9476,7 +9528,8 @@ static void psh_client_answers(pusher_client *client)
         uint32_t index = id - 1;
         struct psh_more *more = psh_client_more(client, index);
         id = psh_client_at(client, index)->link[PSH_BY_WORK].next;
-        if (done == PSH_BATCH) {
+        if (more->crypt) given += more->crypt->held.bytes;
+        if (done == PSH_BATCH || (done > 0 && given > client->max_poll_bytes)) {
             client->answered = true;
             return;
         }
@@ -9508,7 +9561,7 @@ static void psh_client_progress(pusher_client *client)
         return;
     }
     const struct psh_place *place = &client->place;
-    if (psh_ws_send_upgrade(&client->ws, place->path, place->authority, place->origin)) {
+    if (psh_ws_send_upgrade(&client->ws, place->path, place->authority, place->fields)) {
         psh_client_signal(client, PSH_READY);
     } else if (client->ws.random_failed) {
         psh_client_no_random(client);
@@ -9735,27 +9788,22 @@ static int psh_client_poll(pusher_client *client, uint64_t now_ms)
     return dispatched;
 }
 
-/* Is nothing left that the stream has not taken? Else it says when it takes more. */
-static bool psh_client_drained(const pusher_client *client)
-{
-    return client->ws.out_at == client->ws.out_len;
-}
-
-/* Is there something to do that waits for nobody? */
+/* Is there something to do that waits for nobody? While something is owed the stream says when it
+   takes more. */
 static bool psh_client_at_once(const pusher_client *client)
 {
     if (client->wish || client->now_wanted || client->more) return true;
     if (client->phase != PSH_ONLINE) return false;
     bool ask = client->work[PSH_WORK_ASK].first && client->auth->phase == PSH_POST_IDLE;
     return ask || client->answered ||
-           (psh_client_unstaged(client) && psh_client_drained(client));
+           (psh_client_unstaged(client) && psh_client_owed(client) == 0);
 }
 
 static uint64_t psh_client_next_poll(const pusher_client *client)
 {
     uint64_t due = psh_client_due(client);
     if (psh_client_at_once(client)) due = client->now;
-    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_drained(client))
+    if (client->phase == PSH_ONLINE && client->triggers.first && psh_client_owed(client) == 0)
         due = psh_client_min(due, psh_client_trigger_at(client));
     if (client->auth && client->auth->phase != PSH_POST_IDLE)
         due = psh_client_min(due, client->now + PSH_POST_MS);
@@ -9769,7 +9817,7 @@ static int psh_client_wants(const pusher_client *client)
 {
     bool write = client->want_send == PUSHER_IO_WANT_WRITE ||
                  client->want_recv == PUSHER_IO_WANT_WRITE ||
-                 (client->want_send == 0 && client->ws.out_at < client->ws.out_len);
+                 (client->want_send == 0 && psh_client_owed(client) > 0);
     if (!client->stream) return 0;
     if (client->phase == PSH_OPENING) return write ? PUSHER_WANTS_WRITE : 0;
     return PUSHER_WANTS_READ | (write ? PUSHER_WANTS_WRITE : 0);
@@ -9802,13 +9850,26 @@ static const char *psh_client_bad_place(const pusher_options *o)
         return "options.path must begin with / and have no space, ? or #";
     if (o->origin && !psh_client_text_ok(o->origin, "\"\\", 256))
         return "options.origin is not an origin";
+    for (size_t i = 0; i < o->header_count; i++)
+        if (!o->headers || !o->headers[i].name || !o->headers[i].value ||
+            !psh_http_field_ok(o->headers[i].name, o->headers[i].value))
+            return "options.headers has one that cannot be sent";
     return NULL;
+}
+
+/* Of the header lines that the user has given, with a NUL. */
+static size_t psh_client_fields_len(const pusher_options *o)
+{
+    size_t len = o->origin ? sizeof "Origin: \r\n" + strlen(o->origin) : 1;
+    for (size_t i = 0; i < o->header_count; i++)
+        len += strlen(o->headers[i].name) + strlen(o->headers[i].value) + 4;
+    return len;
 }
 
 static size_t psh_client_place_len(const pusher_options *o)
 {
     return strlen(o->key) + strlen(o->host ? o->host : o->cluster) +
-           (o->path ? strlen(o->path) : 0) + (o->origin ? strlen(o->origin) : 0);
+           (o->path ? strlen(o->path) : 0) + psh_client_fields_len(o);
 }
 
 static const char *psh_client_bad_limits(const pusher_options *o)
@@ -9819,7 +9880,7 @@ static const char *psh_client_bad_limits(const pusher_options *o)
         return "options.max_message_bytes is over 2 GiB";
     if (o->max_output_bytes && o->max_output_bytes < 1024)
         return "options.max_output_bytes is under 1024";
-    if (o->max_output_bytes && o->max_output_bytes < 384 + psh_client_place_len(o))
+    if ((o->max_output_bytes ? o->max_output_bytes : 12288) < 384 + psh_client_place_len(o))
         return "options.max_output_bytes is too small for the upgrade request";
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
@@ -9898,6 +9959,20 @@ static pusher_result psh_client_set_tls(pusher_client *client, const pusher_opti
 #endif
 }
 
+static char *psh_client_fields(const struct psh_env *env, const pusher_options *o)
+{
+    struct psh_text text;
+    size_t len = psh_client_fields_len(o);
+    char *fields = (char *)psh_env_alloc(env, len);
+    if (!fields) return NULL;
+    psh_env_text(&text, fields, len);
+    if (o->origin) psh_http_header(&text, "Origin", o->origin);
+    for (size_t i = 0; i < o->header_count; i++)
+        psh_http_header(&text, o->headers[i].name, o->headers[i].value);
+    PUSHER_ASSERT(!text.cut);
+    return fields;
+}
+
 /* host, authority ("host:port", as in the Host header and in error texts), path, origin */
 static bool psh_client_set_place(const struct psh_env *env, struct psh_place *place,
                                  const pusher_options *o, bool tls)
@@ -9913,8 +9988,8 @@ static bool psh_client_set_place(const struct psh_env *env, struct psh_place *pl
     /* Servers answer 404 to //app. */
     bool slash = o->path && *o->path && o->path[strlen(o->path) - 1] == '/';
     place->path = psh_client_join(env, o->path ? o->path : "", slash ? "app/" : "/app/", o->key);
-    if (o->origin) place->origin = psh_client_join(env, o->origin, "", "");
-    if (!place->host || !place->path || (o->origin && !place->origin)) return false;
+    place->fields = psh_client_fields(env, o);
+    if (!place->host || !place->path || !place->fields) return false;
     bool v6 = strchr(place->host, ':') != NULL;
     psh_env_text(&text, tail, sizeof tail);
     psh_env_add(&text, v6 ? "]" : "");
@@ -10087,6 +10162,8 @@ static pusher_result psh_client_switch(pusher_client *client, const pusher_optio
     o.port = options->port;
     o.path = options->path;
     o.origin = options->origin;
+    o.headers = options->headers;
+    o.header_count = options->header_count;
     o.max_output_bytes = (uint32_t)client->ws.out_cap;
     const char *bad = psh_client_bad_place(&o);
     if (!bad) bad = psh_client_bad_limits(&o);
@@ -10163,6 +10240,7 @@ static pusher_channel psh_client_subscribe(pusher_client *client, const char *na
     }
     uint32_t index = psh_client_find(client, name, strlen(name));
     if (index == PSH_NONE) index = psh_client_add(client, name, strlen(name));
+    else if (psh_client_at(client, index)->entry.references == UINT32_MAX) index = PSH_NONE;
     if (index == PSH_NONE) {
         (void)psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
         return none;
@@ -10372,16 +10450,26 @@ static const char *psh_client_trigger_fault(pusher_result result)
     }
 }
 
+/* Does a client event of this channel wait already? The next must not overtake it. */
+static bool psh_client_is_queued(const pusher_client *client, pusher_channel channel)
+{
+    const struct psh_held *held = client->triggers.first;
+    while (held && (held->channel.id != channel.id ||
+                    held->channel.generation != channel.generation))
+        held = held->next;
+    return held != NULL;
+}
+
 static pusher_result psh_client_send_trigger(pusher_client *client, uint32_t index,
                                              const struct psh_text *text)
 {
     unsigned char state = psh_client_at(client, index)->entry.state;
     bool live = state == PSH_SUB_LIVE, online = client->phase == PSH_ONLINE;
     size_t left = state == PSH_SUB_REFUSED ? 0 : client->max_queued; /* it would wait in vain */
-    if (left && (!online || !live || client->triggers.first)) {
+    pusher_channel channel = psh_client_handle(client, index);
+    if (left && (!online || !live || psh_client_is_queued(client, channel))) {
         if (text->len > left - client->triggers.bytes) return PUSHER_ERR_QUEUE_FULL;
-        return psh_client_hold(&client->env, &client->triggers, left,
-                               psh_client_handle(client, index), text->at, text->len)
+        return psh_client_hold(&client->env, &client->triggers, left, channel, text->at, text->len)
                    ? PUSHER_OK
                    : PUSHER_ERR_MEMORY;
     }

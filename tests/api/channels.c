@@ -394,6 +394,39 @@ static void full_output_loses_nothing(void **state)
     fake_end(&f);
 }
 
+/* A large output is no reason to fill it at once: a poll makes what it may send. */
+static void a_poll_stages_no_more_than_it_may_send(void **state)
+{
+    (void)state;
+    fake f;
+    pusher_stats before, after;
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.max_output_bytes = 1 << 20;
+    options.max_poll_bytes = 512;
+    fake_start(&f, &options);
+    f.serve = fake_serve;
+    for (int i = 0; i < 1000; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "channel-number-%d", i);
+        fake_subscribe(&f, name);
+    }
+    pusher_connect(f.client);
+    pusher_get_stats(f.client, &after);
+    for (int polls = 0; after.messages_sent < 1000; polls++) {
+        assert_true(polls < 1000);
+        before = after;
+        f.now++;
+        (void)fake_poll(&f);
+        pusher_get_stats(f.client, &after);
+        assert_true(after.messages_sent - before.messages_sent <= 512 / 60 + 1);
+    }
+    fake_run(&f);
+    assert_int_equal(f.heard_count, 1000);
+    fake_forget_heard(&f);
+    fake_end(&f);
+}
+
 /* ---- answers that refuse, and none ---- */
 
 static void no_answer(void **state)
@@ -905,6 +938,7 @@ int main(void)
         cmocka_unit_test(unsubscribe_and_subscribe_at_once),
         cmocka_unit_test(events_between_unsubscribe_and_its_frame),
         cmocka_unit_test(full_output_loses_nothing),
+        cmocka_unit_test(a_poll_stages_no_more_than_it_may_send),
         cmocka_unit_test(no_answer),
         cmocka_unit_test(no_answer_then_unsubscribe),
         cmocka_unit_test(no_answer_then_one_more_reference),

@@ -86,6 +86,30 @@ static void host_port_path_origin(void **state)
     }
 }
 
+static void more_headers(void **state)
+{
+    (void)state;
+    static const pusher_pair headers[] = {{"Cookie", "gate=\xC3\xA9; b=2"}, {"X-Empty", ""}};
+    for (int origin = 0; origin < 2; origin++) {
+        fake f;
+        fake_init(&f);
+        pusher_options options = fake_options(&f);
+        options.origin = origin ? "https://game.example" : NULL;
+        options.headers = headers;
+        options.header_count = ARRAY_LEN(headers);
+        fake_start(&f, &options);
+        fake_stream *stream = fake_request(&f);
+        assert_string_equal(line_of(stream, "Cookie"), headers[0].value);
+        assert_string_equal(line_of(stream, "X-Empty"), "");
+        if (origin) assert_string_equal(line_of(stream, "Origin"), "https://game.example");
+        fake_eof(&f);
+        fake_pass(&f, 1100);
+        fake_run(&f);
+        assert_string_equal(line_of(f.streams[1], "Cookie"), headers[0].value);
+        fake_end(&f);
+    }
+}
+
 static void keys_are_fresh(void **state)
 {
     (void)state;
@@ -528,7 +552,10 @@ static pusher_options there(fake *f)
     options.host = "other.example";
     options.port = 8080;
     options.path = "/prefix";
+    static const pusher_pair gate[] = {{"X-Gate", "open"}};
     options.origin = "https://game.example";
+    options.headers = gate;
+    options.header_count = 1;
     return options;
 }
 
@@ -541,6 +568,7 @@ static void expect_there(fake *f)
     assert_memory_equal(stream->from_client.at, start, sizeof start - 1);
     assert_string_equal(line_of(stream, "Host"), "other.example:8080");
     assert_string_equal(line_of(stream, "Origin"), "https://game.example");
+    assert_string_equal(line_of(stream, "X-Gate"), "open");
 }
 
 static void another_place_at_each_step(void **state)
@@ -1210,6 +1238,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_request),
         cmocka_unit_test(host_port_path_origin),
+        cmocka_unit_test(more_headers),
         cmocka_unit_test(keys_are_fresh),
         cmocka_unit_test(good_answers),
         cmocka_unit_test(bad_answers),

@@ -97,7 +97,8 @@ static void end(fake *f)
 }
 
 /* One event, sealed under a secret given in base64; flip: this bit of the box is wrong. */
-static void say_sealed(fake *f, const char *name, const char *secret, const char *plain, int flip)
+static void say_sealed_to(fake *f, const char *channel, const char *name, const char *secret,
+                          const char *plain, int flip)
 {
     unsigned char key[32], nonce[24], box[400];
     char nonce64[64], box64[700];
@@ -109,8 +110,13 @@ static void say_sealed(fake *f, const char *name, const char *secret, const char
     if (flip >= 0) box[flip / 8] ^= (unsigned char)(1 << flip % 8);
     sodium_bin2base64(nonce64, sizeof nonce64, nonce, 24, sodium_base64_VARIANT_ORIGINAL);
     sodium_bin2base64(box64, sizeof box64, box, len + 16, sodium_base64_VARIANT_ORIGINAL);
-    fake_say_format(f, "{\"event\":\"%s\",\"channel\":\"" ROOM "\",\"data\":\"{\\\"nonce\\\":\\\"%s\\\","
-                       "\\\"ciphertext\\\":\\\"%s\\\"}\"}", name, nonce64, box64);
+    fake_say_format(f, "{\"event\":\"%s\",\"channel\":\"%s\",\"data\":\"{\\\"nonce\\\":\\\"%s\\\","
+                       "\\\"ciphertext\\\":\\\"%s\\\"}\"}", name, channel, nonce64, box64);
+}
+
+static void say_sealed(fake *f, const char *name, const char *secret, const char *plain, int flip)
+{
+    say_sealed_to(f, ROOM, name, secret, plain, flip);
 }
 
 static void the_documents_vectors(void **state)
@@ -278,6 +284,98 @@ static void what_waits_has_a_limit(void **state)
     end(&f);
 }
 
+static void what_cannot_be_kept_for_want_of_memory_says_so(void **state)
+{
+    (void)state;
+    fake f;
+    safe s;
+    pusher_stats stats;
+    begin(&f, &s);
+    s.secret = NULL;
+    say_sealed(&f, "a", OTHER_SECRET, "1", -1);
+    fake_run(&f);
+    assert_int_equal(f.errors, 0);
+    f.heap.fail_at = f.heap.calls + 1;
+    say_sealed(&f, "a", OTHER_SECRET, "2", -1);
+    fake_run(&f);
+    assert_int_equal(f.heap.failed, 1);
+    assert_non_null(strstr(s.errors, "cannot be decrypted: no memory"));
+    pusher_get_stats(f.client, &stats);
+    assert_int_equal(stats.dropped_memory, 1);
+    assert_int_equal(stats.dropped_held, 0);
+    s.secret = OTHER_SECRET;
+    answer(f.client, &s);
+    fake_run(&f);
+    assert_non_null(strstr(s.told, "a=1 "));
+    end(&f);
+}
+
+enum { ROOMS = 8, WAITING = 3 };
+
+typedef struct many {
+    pusher_ticket tickets[ROOMS];
+    uint32_t asked, heard;
+} many;
+
+static void on_many(pusher_client *client, const pusher_auth_request *requests, uint32_t count,
+                    void *user_data)
+{
+    many *m = (many *)user_data;
+    const char body[] = "{" FAKE_AUTH ",\"shared_secret\":\"" FAKE_SHARED_SECRET "\"}";
+    assert_int_equal(count, 1);
+    if (requests[0].reason == PUSHER_AUTH_KEY_REFRESH) m->tickets[m->asked++] = requests[0].ticket;
+    else pusher_auth_accept(client, requests[0].ticket, body, sizeof body - 1);
+}
+
+static void on_heard(pusher_client *client, const pusher_event *event, void *user_data)
+{
+    (void)client;
+    if (strcmp(event->name, "a") == 0) ((many *)user_data)->heard++;
+}
+
+/* New keys for all channels come together; what waited is more than one poll may give out. */
+static void what_waited_in_many_channels_is_given_out_in_several_polls(void **state)
+{
+    (void)state;
+    fake f;
+    many m;
+    const char body[] = "{" FAKE_AUTH ",\"shared_secret\":\"" OTHER_SECRET "\"}";
+    memset(&m, 0, sizeof m);
+    fake_init(&f);
+    pusher_options options = fake_options(&f);
+    options.auth.request_fn = on_many;
+    options.auth.user_data = &m;
+    options.max_poll_bytes = 512;
+    fake_start(&f, &options);
+    pusher_bind_all(f.client, PUSHER_ALL, on_heard, &m);
+    for (int i = 0; i < ROOMS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, ROOM "%d", i);
+        fake_subscribe(&f, name);
+    }
+    fake_online(&f);
+    for (int i = 0; i < ROOMS * (1 + WAITING); i++) {
+        char name[64];
+        snprintf(name, sizeof name, ROOM "%d", i % ROOMS);
+        if (i >= ROOMS) say_sealed_to(&f, name, "a", OTHER_SECRET, "text", -1);
+        else fake_say_format(&f, "{\"event\":\"pusher_internal:subscription_succeeded\","
+                                 "\"channel\":\"%s\",\"data\":\"{}\"}", name);
+    }
+    fake_run(&f);
+    assert_int_equal(m.asked, ROOMS);
+    assert_int_equal(m.heard, 0);
+    for (int i = 0; i < ROOMS; i++)
+        assert_int_equal(pusher_auth_accept(f.client, m.tickets[i], body, sizeof body - 1),
+                         PUSHER_OK);
+    for (uint32_t before = 0; m.heard < ROOMS * WAITING; before = m.heard) {
+        assert_true(pusher_next_poll_ms(f.client) <= f.now);
+        (void)fake_poll(&f);
+        assert_in_range(m.heard - before, WAITING, 2 * WAITING);
+    }
+    fake_forget_heard(&f);
+    fake_end(&f);
+}
+
 static void every_flipped_bit_is_noticed(void **state)
 {
     (void)state;
@@ -340,6 +438,8 @@ int main(void)
         cmocka_unit_test(no_new_key_is_told_for_each_that_waited),
         cmocka_unit_test(the_question_may_be_late_or_put_off),
         cmocka_unit_test(what_waits_has_a_limit),
+        cmocka_unit_test(what_cannot_be_kept_for_want_of_memory_says_so),
+        cmocka_unit_test(what_waited_in_many_channels_is_given_out_in_several_polls),
         cmocka_unit_test(every_flipped_bit_is_noticed),
         cmocka_unit_test(text_that_is_no_text_is_an_error),
         cmocka_unit_test(keys_go_with_the_connection),

@@ -37,6 +37,17 @@ SPOIL(path_with_newline, options->path = "/a\r\nX: y")
 SPOIL(path_with_query, options->path = "/a?b")
 SPOIL(path_not_ascii, options->path = "/caf\xc3\xa9")
 SPOIL(origin_with_newline, options->origin = "http://a\r\nX: y")
+static const pusher_pair broken_header[] = {{"X-A", "b\r\nX-C: d"}}, our_header[] = {{"Host", "b"}},
+                         key_header[] = {{"sec-websocket-key", "b"}}, half_header[] = {{"X-A", NULL}};
+static char long_value[12000];
+static const pusher_pair long_header[] = {{"X-A", long_value}};
+SPOIL(header_with_newline, (options->headers = broken_header, options->header_count = 1))
+SPOIL(header_of_ours, (options->headers = our_header, options->header_count = 1))
+SPOIL(header_with_key, (options->headers = key_header, options->header_count = 1))
+SPOIL(header_without_value, (options->headers = half_header, options->header_count = 1))
+SPOIL(no_headers, options->header_count = 1)
+SPOIL(header_too_long, (memset(long_value, 'a', sizeof long_value - 1),
+                        options->headers = long_header, options->header_count = 1))
 SPOIL(no_ready, options->transport.ready_fn = NULL)
 SPOIL(no_recv, options->transport.recv_fn = NULL)
 SPOIL(no_send, options->transport.send_fn = NULL)
@@ -72,6 +83,12 @@ static const bad_option bad_options[] = {
     { "path", PUSHER_ERR_ARGUMENT, path_with_query },
     { "path", PUSHER_ERR_ARGUMENT, path_not_ascii },
     { "origin", PUSHER_ERR_ARGUMENT, origin_with_newline },
+    { "headers", PUSHER_ERR_ARGUMENT, header_with_newline },
+    { "headers", PUSHER_ERR_ARGUMENT, header_of_ours },
+    { "headers", PUSHER_ERR_ARGUMENT, header_with_key },
+    { "headers", PUSHER_ERR_ARGUMENT, header_without_value },
+    { "headers", PUSHER_ERR_ARGUMENT, no_headers },
+    { "max_output_bytes", PUSHER_ERR_ARGUMENT, header_too_long },
     { "transport", PUSHER_ERR_ARGUMENT, no_ready },
     { "transport", PUSHER_ERR_ARGUMENT, no_recv },
     { "transport", PUSHER_ERR_ARGUMENT, no_send },

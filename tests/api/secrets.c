@@ -368,6 +368,37 @@ static void with_each_allocation_failing(void **state)
     }
 }
 
+/* Headers of the upgrade go to the server alone, and stay nowhere. */
+static void what_the_gate_is_told(void **state)
+{
+    (void)state;
+    static const fake_secret gate = { TOKEN, sizeof TOKEN - 1 };
+    static const pusher_pair headers[] = { { "Authorization", "Bearer " TOKEN } };
+    for (int end = 0; end < 4; end++) {
+        fake f;
+        fake_init(&f);
+        memset(&told, 0, sizeof told);
+        f.heap.secrets = &gate;
+        f.heap.secret_count = 1;
+        pusher_options options = fake_options(&f);
+        options.logger.log_fn = on_log;
+        options.headers = headers;
+        options.header_count = 1;
+        fake_start(&f, &options);
+        f.send_block = end == 1; /* it never gets through */
+        if (end == 2) fake_online(&f);
+        else assert_int_equal(pusher_connect(f.client), PUSHER_OK);
+        fake_run(&f);
+        if (end == 3) fake_raw(&f, "HTTP/1.1 403 no\r\n\r\n", 19);
+        fake_eof(&f);
+        fake_pass(&f, 100);
+        fake_bytes_add(&told, f.last_message, strlen(f.last_message));
+        if (fake_holds(told.at, told.len, &gate)) fail_msg("end %d: %s", end, told.at);
+        fake_bytes_free(&told);
+        fake_end(&f);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -376,6 +407,7 @@ int main(void)
         cmocka_unit_test(bodies_that_are_wrong),
         cmocka_unit_test(what_follows_a_good_answer),
         cmocka_unit_test(the_apps_own_secret),
+        cmocka_unit_test(what_the_gate_is_told),
         cmocka_unit_test(options_that_are_refused),
         cmocka_unit_test(with_each_allocation_failing),
     };

@@ -753,6 +753,35 @@ static void nobody_to_trust(void **state)
     tls_end(&w);
 }
 
+/* Whichever allocation fails: that is no fault of the certificates. */
+static void no_memory_to_create_it(void **state)
+{
+    (void)state;
+    tls_world w;
+    tls_start(&w);
+    char pem[4096];
+    fake_heap heap;
+    memset(&heap, 0, sizeof heap);
+    to_pem(&tls_the_shop.root, pem, sizeof pem);
+    pusher_options options = tls_options(&w);
+    options.tls.ca = pem;
+    options.tls.ca_len = 0;
+    options.allocator.alloc_fn = fake_heap_alloc;
+    options.allocator.free_fn = fake_heap_free;
+    options.allocator.user_data = &heap;
+    pusher_client *client = NULL;
+    for (uint64_t i = 1; !client; i++) {
+        pusher_error error;
+        heap.fail_at = heap.calls + i;
+        client = pusher_create(&options, &error);
+        if (!client) assert_int_equal(error.code, PUSHER_ERR_MEMORY);
+        assert_true(i < 100);
+    }
+    heap.fail_at = 0;
+    pusher_destroy(client);
+    tls_end(&w);
+}
+
 /* Debian's list, or that of another system; a machine without any says so. */
 static void the_systems_list(void **state)
 {
@@ -1275,6 +1304,7 @@ int main(void)
         cmocka_unit_test(the_inner_stream_fails_first),
         cmocka_unit_test(a_random_source_that_dies),
         cmocka_unit_test(nobody_to_trust),
+        cmocka_unit_test(no_memory_to_create_it),
         cmocka_unit_test(the_systems_list),
         cmocka_unit_test(any_certificate_is_taken_if_told_so),
         cmocka_unit_test(a_client_certificate),

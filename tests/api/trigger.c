@@ -244,6 +244,25 @@ static void the_queue_is_not_for_a_refused_channel(void **state)
     fake_end(&f);
 }
 
+/* What waits for a channel that nobody confirms is nothing to the others. */
+static void a_live_channel_does_not_wait_in_the_queue_of_others(void **state)
+{
+    (void)state;
+    fake f;
+    pusher_result result = PUSHER_OK;
+    begin(&f, patient);
+    pusher_channel a = live(&f, "private-a"), b = fake_subscribe(&f, "private-b");
+    fake_run(&f);
+    for (int i = 0; i < 100 && result == PUSHER_OK; i++) result = trigger(&f, b, "client-x", "1");
+    assert_int_equal(result, PUSHER_ERR_QUEUE_FULL);
+    fake_forget_heard(&f);
+    assert_int_equal(trigger(&f, a, "client-x", "2"), PUSHER_OK);
+    fake_run(&f);
+    fake_expect_text(&f, "{\"event\":\"client-x\",\"channel\":\"private-a\",\"data\":2}");
+    fake_expect_nothing(&f);
+    fake_end(&f);
+}
+
 static uint64_t sender_seen;
 
 static void on_client_event(pusher_client *client, const pusher_event *event, void *user_data)
@@ -308,6 +327,7 @@ int main(void)
         cmocka_unit_test(the_queue_waits_for_the_subscription),
         cmocka_unit_test(the_queue_survives_a_lost_connection),
         cmocka_unit_test(the_queue_is_not_for_a_refused_channel),
+        cmocka_unit_test(a_live_channel_does_not_wait_in_the_queue_of_others),
         cmocka_unit_test(the_sender_is_known_in_presence_channels),
         cmocka_unit_test(more_fields_of_a_subscription),
     };

@@ -808,9 +808,26 @@ static void a_lost_connection_queues_in_the_order_of_subscription(void **state)
     fake_end(&f);
 }
 
+static void references_do_not_wrap(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    pusher_channel channel = pusher_subscribe(f.client, "chat");
+    psh_client_at(f.client, 0)->entry.references = UINT32_MAX - 1;
+    assert_int_equal(pusher_subscribe(f.client, "chat").id, channel.id);
+    assert_int_equal(pusher_subscribe(f.client, "chat").id, 0);
+    assert_int_equal(pusher_last_error(f.client)->code, PUSHER_ERR_MEMORY);
+    assert_int_equal(pusher_channel_references(f.client, channel), UINT32_MAX);
+    psh_client_at(f.client, 0)->entry.references = 1;
+    assert_int_equal(pusher_unsubscribe(f.client, channel), PUSHER_OK);
+    fake_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(references_do_not_wrap),
         cmocka_unit_test(every_phase_and_signal_does_what_the_table_says),
         cmocka_unit_test(no_move_breaks_a_rule),
         cmocka_unit_test(no_phase_is_a_trap),

@@ -546,7 +546,8 @@ static void generations_tell_use_from_rest(void **state)
     heap_is_empty(&heap);
 }
 
-static void a_generation_that_wraps_stays_odd(void **state)
+/* The first handle of an item would else be good again after 2^31 changes of hands. */
+static void a_generation_does_not_wrap(void **state)
 {
     (void)state;
     struct psh_env env;
@@ -560,6 +561,8 @@ static void a_generation_that_wraps_stays_odd(void **state)
     psh_env_pool_give(&pool, index);
     assert_null(psh_env_pool_get(&pool, 1, 0));
     assert_int_equal(take(&pool, &index)->slot.generation, 1);
+    assert_int_equal(index, 1);
+    assert_null(psh_env_pool_get(&pool, 1, 1));
     psh_env_pool_free(&pool);
     heap_is_empty(&heap);
 }
@@ -698,7 +701,7 @@ int main(void)
         cmocka_unit_test(foreign_words_hold_no_control_characters),
         cmocka_unit_test(foreign_words_are_cut_like_others),
         cmocka_unit_test(generations_tell_use_from_rest),
-        cmocka_unit_test(a_generation_that_wraps_stays_odd),
+        cmocka_unit_test(a_generation_does_not_wrap),
         cmocka_unit_test(the_last_given_is_taken_first),
         cmocka_unit_test(many_items_stay_where_they_are),
         cmocka_unit_test(a_pool_survives_each_failure),

@@ -1057,7 +1057,7 @@ static void the_request_exactly(void **state)
         make(&w, 512, 4096, 1024);
         w.source.fixed = NONCE;
         assert_true(psh_ws_send_upgrade(&w.ws, "/app/key", "example.org:6001",
-                                        with_origin ? "http://o.example" : NULL));
+                                        with_origin ? origin : ""));
         assert_int_equal(w.source.calls, 1);
         const unsigned char *bytes = psh_ws_output(&w.ws, &len);
         assert_int_equal(len, want.len);
@@ -1080,7 +1080,7 @@ static void a_request_that_does_not_fit(void **state)
     for (size_t spare = 0; spare < 3; spare++) {
         size_t len;
         make(&w, 512, 4096, want + spare);
-        bool fits = psh_ws_send_upgrade(&w.ws, path, "example.org:6001", NULL);
+        bool fits = psh_ws_send_upgrade(&w.ws, path, "example.org:6001", "");
         assert_int_equal(fits, spare > 0);
         (void)psh_ws_output(&w.ws, &len);
         if (fits) assert_int_equal(len, want);
@@ -1095,12 +1095,12 @@ static void no_request_without_randomness(void **state)
     size_t len;
     make(&w, 512, 4096, 1024);
     w.source.fails = true;
-    assert_false(psh_ws_send_upgrade(&w.ws, "/app/key", "h", NULL));
+    assert_false(psh_ws_send_upgrade(&w.ws, "/app/key", "h", ""));
     assert_true(w.ws.random_failed);
     (void)psh_ws_output(&w.ws, &len);
     assert_int_equal(len, 0);
     w.source.fails = false;
-    assert_true(psh_ws_send_upgrade(&w.ws, "/app/key", "h", NULL));
+    assert_true(psh_ws_send_upgrade(&w.ws, "/app/key", "h", ""));
     assert_false(w.ws.random_failed);
     end(&w);
 }
@@ -1172,7 +1172,7 @@ static enum psh_ws_result answer(struct world *w, const char *text, size_t len, 
 {
     enum psh_ws_result result = PSH_WS_MORE;
     assert_true(psh_ws_open(&w->ws));
-    assert_true(psh_ws_send_upgrade(&w->ws, "/app/key", "h", NULL));
+    assert_true(psh_ws_send_upgrade(&w->ws, "/app/key", "h", ""));
     for (size_t at = 0; at < len && result == PSH_WS_MORE;) {
         size_t to = at < cut ? cut : at < cut2 ? cut2 : len;
         if (to > len) to = len;
