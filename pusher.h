@@ -7113,13 +7113,14 @@ struct psh_link {
 };
 
 /* In entry.flags. */
-enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2, PSH_FLAG_LONG = 4 /* since an older loss */ };
+enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
     struct psh_entry entry;
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
+    uint64_t lost_at;      /* PSH_FLAG_WAS_LIVE: since when events may be missed; with `slept` */
     uint32_t deadline;     /* of the answer or wait; low bits of the client's time */
     uint32_t more;         /* id of its struct psh_more, or 0 */
 };
@@ -7215,8 +7216,7 @@ struct pusher_client {
     uint32_t failures;             /* in a row */
     uint32_t error_code;           /* of the last message, when that was an error */
     uint32_t budget;               /* what the present poll may still send */
-    uint64_t gap_from, gap_before; /* since when events may have been missed, on channels that went
-                                      with the last connection, and on those that went before */
+    uint64_t slept;                /* what the clock has jumped, all in all */
     uint64_t retry_auth_at;        /* when the last in that list is asked for again */
 
     struct psh_ws ws;
@@ -7449,8 +7449,10 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
 {
     struct psh_channel *channel = psh_client_at(client, index);
     struct psh_more *more = psh_client_more(client, index);
-    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user)
+    if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user) {
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
+        channel->lost_at = client->last_received + client->slept;
+    }
     if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
     if (signal == PSH_SUB_SEND) psh_auth_forget(&client->env, &more->ask);
@@ -7515,20 +7517,15 @@ static void psh_client_sign_out(pusher_client *client)
 static void psh_client_reset_channels(pusher_client *client)
 {
     struct psh_list *queue = &client->work[PSH_WORK_QUEUE], *wait = &client->work[PSH_WORK_WAIT];
-    bool older = false;
     psh_client_sign_out(client);
     if (client->auth && client->auth->phase != PSH_POST_IDLE) psh_client_post_close(client);
     for (uint32_t id = client->order.first; id;) {
         uint32_t index = id - 1;
         struct psh_channel *channel = psh_client_at(client, index);
         id = channel->link[PSH_BY_ORDER].next;
-        older = older || (channel->entry.flags & PSH_FLAG_LONG);
-        if (channel->entry.flags & PSH_FLAG_WAS_LIVE) channel->entry.flags |= PSH_FLAG_LONG;
         (void)psh_client_sub(client, index, PSH_SUB_LOST);
         PUSHER_ASSERT(channel->entry.state == PSH_SUB_IDLE);
     }
-    if (!older) client->gap_before = client->gap_from;
-    client->gap_from = client->last_received;
     while (wait->first) (void)psh_client_sub(client, wait->first - 1, PSH_SUB_LOST);
     while (queue->first && psh_client_at(client, queue->first - 1)->entry.state == PSH_SUB_LEAVING)
         (void)psh_client_sub(client, queue->first - 1, PSH_SUB_LOST);
@@ -8368,8 +8365,7 @@ static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t i
 /* For how long events may have been missed on a channel that was live before. */
 static uint32_t psh_client_outage(const pusher_client *client, const struct psh_channel *channel)
 {
-    bool before = channel->entry.flags & PSH_FLAG_LONG;
-    uint64_t ms = client->now - (before ? client->gap_before : client->gap_from);
+    uint64_t ms = client->now + client->slept - channel->lost_at;
     return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
 }
 
@@ -9722,8 +9718,7 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
     }
     client->offset -= now - then;
     client->last_received -= now - then; /* so long ago it was all the same */
-    client->gap_from -= now - then;
-    client->gap_before -= now - then;
+    client->slept += now - then;
     client->now = then;
     client->jumped = jump;
 }
@@ -9745,6 +9740,7 @@ static void psh_client_wishes(pusher_client *client)
         if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
         psh_client_signal(client, PSH_UP);
     }
+    if (client->now_wanted && client->phase == PSH_CLOSING) (void)psh_client_flush(client);
     if (client->now_wanted) psh_client_signal(client, PSH_NOW);
     client->now_wanted = false;
 }

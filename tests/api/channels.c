@@ -743,6 +743,46 @@ static void an_outage_over_two_connections(void **state)
     fake_end(&f);
 }
 
+/* A channel that stays refused makes no other's outage longer. */
+static void an_outage_beside_a_refused_channel(void **state)
+{
+    (void)state;
+    fake f;
+    start(&f);
+    pusher_channel channel = fake_subscribe(&f, "chat");
+    fake_subscribe(&f, "other");
+    pusher_bind_all(f.client, channel, fake_event_fn, &f);
+    f.on_event = keep_outage;
+    fake_run(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_say(&f, FAKE_SUBSCRIBED("other"));
+    fake_run(&f);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, "{\"event\":\"pusher:subscription_error\",\"channel\":\"other\"}");
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_pass(&f, 5000);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, "{\"event\":\"pusher:subscription_error\",\"channel\":\"other\"}");
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_run(&f);
+    uint64_t lost_at = f.now; /* nothing is heard any more */
+    fake_pass(&f, 60000);
+    fake_eof(&f);
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_eof(&f); /* before anything was confirmed */
+    fake_run(&f);
+    fake_online_again(&f);
+    fake_say(&f, FAKE_SUBSCRIBED("chat"));
+    fake_run(&f);
+    assert_int_equal(outage, f.now - lost_at);
+    fake_end(&f);
+}
+
 /* A laptop sleeps: no time for deadlines, but events were missed. */
 static void an_outage_asleep(void **state)
 {
@@ -910,6 +950,7 @@ int main(void)
         cmocka_unit_test(errors_about_others_are_not_pinned_on_a_channel),
         cmocka_unit_test(answers_to_questions_not_asked),
         cmocka_unit_test(an_outage_over_two_connections),
+        cmocka_unit_test(an_outage_beside_a_refused_channel),
         cmocka_unit_test(an_outage_asleep),
         cmocka_unit_test(back_in_order_after_a_reconnect),
         cmocka_unit_test(ten_thousand_channels),

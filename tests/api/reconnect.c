@@ -623,6 +623,30 @@ static void the_random_source_fails_while_connected(void **state)
     }
 }
 
+static void on_retry_now(fake *f, uint32_t delay_ms, uint32_t attempt)
+{
+    (void)delay_ms;
+    (void)attempt;
+    pusher_reconnect_now(f->client);
+}
+
+/* Who does not want to wait asks for it where the wait is announced. */
+static void a_goodbye_before_a_retry_that_is_hurried(void **state)
+{
+    (void)state;
+    fake f;
+    fake_start(&f, NULL);
+    fake_online(&f);
+    f.on_retry = on_retry_now;
+    fake_frame(&f, 0x83, "x", 1); /* an opcode that is none */
+    fake_run(&f);
+    assert_int_equal(f.stream_count, 2);
+    fake_expect_close(&f, 1002);
+    fake_establish(&f);
+    assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
+    fake_end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -648,6 +672,7 @@ int main(void)
         cmocka_unit_test(half_a_frame_of_the_old_stream_is_forgotten),
         cmocka_unit_test(output_of_the_old_stream_is_forgotten),
         cmocka_unit_test(the_random_source_fails_while_connected),
+        cmocka_unit_test(a_goodbye_before_a_retry_that_is_hurried),
     };
     return cmocka_run_group_tests_name("api/reconnect", tests, NULL, NULL);
 }
