@@ -1084,7 +1084,7 @@ enum { PSH_PAGE = 8 };
 
 struct psh_slot { /* first member of every item */
     uint32_t generation;
-    uint32_t next_free; /* index + 1 of the next free item */
+    uint32_t spare; /* free: index + 1 of the next free item; in use: the owner's */
 };
 
 struct psh_pool {
@@ -1134,7 +1134,7 @@ static void *psh_env_pool_take(struct psh_pool *pool, uint32_t *index)
 {
     if (pool->free_first) {
         *index = pool->free_first - 1;
-        pool->free_first = ((struct psh_slot *)psh_env_pool_at(pool, *index))->next_free;
+        pool->free_first = ((struct psh_slot *)psh_env_pool_at(pool, *index))->spare;
     } else {
         if (pool->used == pool->page_count * PSH_PAGE && !psh_env_pool_add_page(pool)) return NULL;
         *index = pool->used++;
@@ -1152,7 +1152,7 @@ static void psh_env_pool_give(struct psh_pool *pool, uint32_t index)
     struct psh_slot *slot = (struct psh_slot *)psh_env_pool_at(pool, index);
     PUSHER_ASSERT(slot->generation & 1);
     if (slot->generation++ > UINT32_MAX / 2) return; /* its handles stay stale for ever */
-    slot->next_free = pool->free_first;
+    slot->spare = pool->free_first;
     pool->free_first = index + 1;
 }
 
@@ -7117,10 +7117,10 @@ enum { PSH_FLAG_WAS_LIVE = 1, PSH_FLAG_CACHED = 2 };
 
 /* The user who signs in is one of these, too, without a name: the steps are the same. */
 struct psh_channel {
-    struct psh_entry entry;
+    struct psh_entry entry; /* slot.spare, with PSH_FLAG_WAS_LIVE: since when events may be missed,
+                               low bits of the client's time and what it slept */
     struct psh_handlers handlers;
     struct psh_link link[PSH_LINKS];
-    uint64_t lost_at;      /* PSH_FLAG_WAS_LIVE: since when events may be missed; with `slept` */
     uint32_t deadline;     /* of the answer or wait; low bits of the client's time */
     uint32_t more;         /* id of its struct psh_more, or 0 */
 };
@@ -7451,7 +7451,7 @@ static void psh_client_tidy(pusher_client *client, uint32_t index, enum psh_sub_
     struct psh_more *more = psh_client_more(client, index);
     if (signal == PSH_SUB_LOST && channel->entry.state == PSH_SUB_LIVE && index != client->user) {
         channel->entry.flags |= PSH_FLAG_WAS_LIVE;
-        channel->lost_at = client->last_received + client->slept;
+        channel->entry.slot.spare = (uint32_t)(client->last_received + client->slept);
     }
     if (state == PSH_SUB_CANCELLED) channel->entry.flags = 0;
     if (!more) return;
@@ -8362,11 +8362,10 @@ static struct psh_members *psh_client_snapshot(pusher_client *client, uint32_t i
     return NULL;
 }
 
-/* For how long events may have been missed on a channel that was live before. */
+/* For how long events may have been missed on a channel that was live before; up to 49 days. */
 static uint32_t psh_client_outage(const pusher_client *client, const struct psh_channel *channel)
 {
-    uint64_t ms = client->now + client->slept - channel->lost_at;
-    return ms < UINT32_MAX ? (uint32_t)ms : UINT32_MAX;
+    return (uint32_t)(client->now + client->slept) - channel->entry.slot.spare;
 }
 
 /* The subscription is confirmed. A presence channel's list is replaced as a whole, and what has
