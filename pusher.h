@@ -8944,6 +8944,7 @@ static void psh_client_input(pusher_client *client)
 /* There is an answer to the question for a new key: what has waited is given out in its order. */
 static void psh_client_refreshed(pusher_client *client, uint32_t index, struct psh_more *more)
 {
+    PUSHER_ASSERT(more->crypt && more->crypt->refreshing); /* who is live asks for a key only */
     struct psh_line held = more->crypt->held;
     memset(&more->crypt->held, 0, sizeof held);
     more->crypt->refreshing = false;
