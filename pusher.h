@@ -318,7 +318,7 @@ typedef struct pusher_event {
                                  published in that very moment looks the same                   */
     uint32_t outage_ms;       /* pusher:subscription_succeeded after a lost connection: for how
                                  long events may have been missed, jumps of the clock (a laptop
-                                 slept) included; else 0                                        */
+                                 slept) included, up to 49 days; else 0                         */
 } pusher_event;
 
 typedef void (*pusher_event_fn)(pusher_client *client, const pusher_event *event, void *user_data);
@@ -423,7 +423,8 @@ typedef struct pusher_auth_options {
     const char *endpoint;            /* http[s]://host[:port]/path: gets a POST like pusher-js',
                                         socket_id=...&channel_name=..., form-encoded            */
     const char *user_endpoint;       /* the same for users: socket_id=...                       */
-    const pusher_pair *headers;      /* of each request: Authorization, for example             */
+    const pusher_pair *headers;      /* of each request: Authorization, for example; not those
+                                        that make the request, as Host and Content-Type do      */
     const pusher_pair *params;       /* more form fields of each request                        */
     size_t header_count, param_count;
     pusher_auth_prepare_fn prepare_fn; /* headers and params that change, such as tokens        */
@@ -484,8 +485,8 @@ typedef struct pusher_options {
     uint32_t port;       /* default 443 with TLS, 80 without                                    */
     const char *path;    /* put in front of /app/KEY; starts with '/'                           */
     const char *origin;  /* sent as Origin header when given                                    */
-    const pusher_pair *headers; /* more of them in the upgrade request, for a proxy or a gateway.
-                            Not Host, Connection, Upgrade and what else makes the request       */
+    const pusher_pair *headers; /* more headers of the upgrade request, for a proxy or a gateway;
+                            not those that make the request, as Host and Upgrade do             */
     size_t header_count;
 
     pusher_tls_options tls;
@@ -5993,8 +5994,8 @@ static bool psh_tls_no_memory(int code)
 #if MBEDTLS_VERSION_NUMBER >= 0x04000000
     return code == PSH_TLS_STARVED;
 #else
+    if (code >= 0) return false;
     int high = -code & 0x7F80, low = -code & 0x7F; /* the sum of two layers' codes */
-    PUSHER_ASSERT(code < 0);
     return low == 0x10 || low == 0x6A || high == 0x7F00 || high == 0x2880 || high == 0x3F80 ||
            high == 0x4D80 || high == 0x5180 || high == 0x6180;
 #endif
@@ -6477,7 +6478,7 @@ static int psh_tls_load_system(struct psh_tls *tls)
     while ((at = CertEnumCertificatesInStore(store, at)) != NULL) {
         int bad = mbedtls_x509_crt_parse_der(&tls->authorities, at->pbCertEncoded,
                                              at->cbCertEncoded);
-        if (bad < 0 && psh_tls_no_memory(bad)) code = bad;
+        if (psh_tls_no_memory(bad)) code = bad;
     }
     CertCloseStore(store, 0);
 #else
@@ -6489,13 +6490,15 @@ static int psh_tls_load_system(struct psh_tls *tls)
         "/usr/local/share/certs/ca-root-nss.crt", /* older FreeBSD */
         "/etc/openssl/certs/ca-certificates.crt"  /* NetBSD */
     };
-    for (size_t i = 0; i < sizeof files / sizeof *files && tls->authorities.version == 0; i++)
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         code = psh_tls_load_file(tls, files[i]);
+        if (tls->authorities.version != 0 || psh_tls_no_memory(code)) break;
+    }
 #if defined(MBEDTLS_FS_IO) && defined(__ANDROID__)
     code = mbedtls_x509_crt_parse_path(&tls->authorities, "/system/etc/security/cacerts");
 #endif
 #endif
-    if (code < 0 && psh_tls_no_memory(code)) return code;
+    if (psh_tls_no_memory(code)) return code;
     return tls->authorities.version != 0 ? 0 : PSH_TLS_BROKEN;
 }
 
@@ -7217,7 +7220,6 @@ struct pusher_client {
     uint32_t error_code;           /* of the last message, when that was an error */
     uint32_t budget;               /* what the present poll may still send */
     uint64_t slept;                /* what the clock has jumped, all in all */
-    uint64_t retry_auth_at;        /* when the last in that list is asked for again */
 
     struct psh_ws ws;
     struct psh_buf scratch;        /* a message's texts */
@@ -9463,9 +9465,7 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
 {
     uint32_t wait = psh_client_backoff(client, more->ask.attempt);
     if (wait < more->ask.wait_ms) wait = more->ask.wait_ms;
-    uint64_t at = client->now + (wait > INT32_MAX ? INT32_MAX : wait);
-    if (!client->work[PSH_WORK_RETRY].first || at > client->retry_auth_at)
-        client->retry_auth_at = at; /* not before those in front: many are asked for together */
+    if (wait > INT32_MAX) wait = INT32_MAX;
     struct psh_text *say = psh_client_say(client);
     psh_env_add(say, psh_client_called(client, index));
     psh_env_add(say, ": authorization put off: ");
@@ -9475,7 +9475,7 @@ static void psh_client_deferred(pusher_client *client, uint32_t index, struct ps
     more->ask.reason = PUSHER_AUTH_RETRY;
     (void)psh_client_sub(client, index, PSH_SUB_DEFER); /* a live one waits, too, and stays so */
     psh_client_set_work(client, index, PSH_WORK_RETRY);
-    psh_client_at(client, index)->deadline = (uint32_t)client->retry_auth_at;
+    psh_client_at(client, index)->deadline = (uint32_t)client->now + wait;
 }
 
 /* A presence channel's answer may leave it to the sign-in who this client is. */
@@ -9582,12 +9582,22 @@ static void psh_client_progress(pusher_client *client)
     }
 }
 
+static bool psh_client_speaks_tls(const pusher_client *client)
+{
+#if defined(PUSHER_TLS)
+    return client->transport.user_data == &client->tls;
+#else
+    (void)client;
+    return false;
+#endif
+}
+
 static void psh_client_timeout(pusher_client *client, const char *what)
 {
     PUSHER_ASSERT(what && client->stream);
     struct psh_text *say = psh_client_say_where(client);
 #if defined(PUSHER_TLS)
-    if (client->phase == PSH_OPENING && client->transport.user_data == &client->tls &&
+    if (client->phase == PSH_OPENING && psh_client_speaks_tls(client) &&
         psh_tls_is_shaking(client->stream))
         psh_env_add(say, "TLS: ");
 #endif
@@ -9602,8 +9612,8 @@ static uint64_t psh_client_ping_at(const pusher_client *client)
     return client->pong_by == PSH_NEVER ? idle + client->activity_ms : PSH_NEVER;
 }
 
-/* The time of a list's first deadline. It is in their order: all in it have the same time to
-   answer, or wait behind one another. */
+/* The time of a list's first deadline. It is in their order, for all in it have the same time to
+   answer; in RETRY, who is behind waits for those in front: many are asked for together. */
 static uint64_t psh_client_answer_at(const pusher_client *client, enum psh_work work)
 {
     uint32_t first = client->work[work].first;
@@ -9723,6 +9733,14 @@ static void psh_client_clock(pusher_client *client, uint64_t now_ms)
     client->jumped = jump;
 }
 
+/* A signal that may put an end to a stream: what was said in it goes first, such as our goodbye. */
+static void psh_client_hurry(pusher_client *client, enum psh_signal signal)
+{
+    if (client->phase == PSH_CLOSING || client->phase == PSH_LEAVING)
+        (void)psh_client_flush(client);
+    psh_client_signal(client, signal);
+}
+
 static void psh_client_wishes(pusher_client *client)
 {
     unsigned char wish = client->wish;
@@ -9737,11 +9755,9 @@ static void psh_client_wishes(pusher_client *client)
             client->failures = 0;
             client->instant_used = false;
         }
-        if (client->phase == PSH_LEAVING) (void)psh_client_flush(client); /* our goodbye */
-        psh_client_signal(client, PSH_UP);
+        psh_client_hurry(client, PSH_UP);
     }
-    if (client->now_wanted && client->phase == PSH_CLOSING) (void)psh_client_flush(client);
-    if (client->now_wanted) psh_client_signal(client, PSH_NOW);
+    if (client->now_wanted) psh_client_hurry(client, PSH_NOW);
     client->now_wanted = false;
 }
 
@@ -9854,7 +9870,17 @@ static bool psh_client_text_ok(const char *text, const char *forbidden, size_t m
     return true;
 }
 
-static const char *psh_client_bad_place(const pusher_options *o)
+/* Of the header lines that the user has given, with a NUL. */
+static size_t psh_client_fields_len(const pusher_options *o)
+{
+    size_t len = o->origin ? sizeof "Origin: \r\n" + strlen(o->origin) : 1;
+    for (size_t i = 0; i < o->header_count; i++)
+        len += strlen(o->headers[i].name) + strlen(o->headers[i].value) + 4;
+    return len;
+}
+
+/* max_output: what the upgrade request must fit into. */
+static const char *psh_client_bad_place(const pusher_options *o, size_t max_output)
 {
     if (!o->key || !*o->key) return "options.key is missing";
     if (!psh_client_text_ok(o->key, "/?#%&\"\\", 128)) return "options.key is not an app key";
@@ -9874,22 +9900,16 @@ static const char *psh_client_bad_place(const pusher_options *o)
         if (!o->headers || !o->headers[i].name || !o->headers[i].value ||
             !psh_http_field_ok(o->headers[i].name, o->headers[i].value))
             return "options.headers has one that cannot be sent";
+    if (max_output < 384 + strlen(o->key) + strlen(o->host ? o->host : o->cluster) +
+                         (o->path ? strlen(o->path) : 0) + psh_client_fields_len(o))
+        return "options.max_output_bytes is too small for the upgrade request";
     return NULL;
 }
 
-/* Of the header lines that the user has given, with a NUL. */
-static size_t psh_client_fields_len(const pusher_options *o)
-{
-    size_t len = o->origin ? sizeof "Origin: \r\n" + strlen(o->origin) : 1;
-    for (size_t i = 0; i < o->header_count; i++)
-        len += strlen(o->headers[i].name) + strlen(o->headers[i].value) + 4;
-    return len;
-}
 
-static size_t psh_client_place_len(const pusher_options *o)
+static size_t psh_client_max_output(const pusher_options *o)
 {
-    return strlen(o->key) + strlen(o->host ? o->host : o->cluster) +
-           (o->path ? strlen(o->path) : 0) + psh_client_fields_len(o);
+    return o->max_output_bytes ? o->max_output_bytes : 12288;
 }
 
 static const char *psh_client_bad_limits(const pusher_options *o)
@@ -9900,8 +9920,6 @@ static const char *psh_client_bad_limits(const pusher_options *o)
         return "options.max_message_bytes is over 2 GiB";
     if (o->max_output_bytes && o->max_output_bytes < 1024)
         return "options.max_output_bytes is under 1024";
-    if ((o->max_output_bytes ? o->max_output_bytes : 12288) < 384 + psh_client_place_len(o))
-        return "options.max_output_bytes is too small for the upgrade request";
     if (o->max_output_bytes > INT32_MAX) return "options.max_output_bytes is over 2 GiB";
     if (o->max_poll_bytes && o->max_poll_bytes < 512) return "options.max_poll_bytes is under 512";
     if (o->max_channels > 1u << 24) return "options.max_channels is over 16777216";
@@ -9929,8 +9947,8 @@ static const char *psh_client_bad_hooks(const pusher_options *o)
 
 static const char *psh_client_bad_options(const pusher_options *options)
 {
-    const char *bad = psh_client_bad_place(options);
-    if (!bad) bad = psh_client_bad_limits(options);
+    const char *bad = psh_client_bad_limits(options);
+    if (!bad) bad = psh_client_bad_place(options, psh_client_max_output(options));
     return bad ? bad : psh_client_bad_hooks(options);
 }
 
@@ -9993,7 +10011,7 @@ static char *psh_client_fields(const struct psh_env *env, const pusher_options *
     return fields;
 }
 
-/* host, authority ("host:port", as in the Host header and in error texts), path, origin */
+/* authority: "host:port", as in the Host header and in error texts */
 static bool psh_client_set_place(const struct psh_env *env, struct psh_place *place,
                                  const pusher_options *o, bool tls)
 {
@@ -10072,7 +10090,7 @@ static pusher_result psh_client_init(pusher_client *client, const pusher_options
 {
     uint64_t key[2];
     uint32_t max_message = psh_client_or(o->max_message_bytes, 65536);
-    size_t max_output = psh_client_or(o->max_output_bytes, 12288);
+    size_t max_output = psh_client_max_output(o);
     client->transport = o->transport;
     client->state_fn = o->state_fn;
     client->error_fn = o->error_fn;
@@ -10163,37 +10181,14 @@ static pusher_result psh_client_failed(pusher_client *client, pusher_result resu
     return result;
 }
 
-static bool psh_client_speaks_tls(const pusher_client *client)
+static pusher_result psh_client_switch(pusher_client *client, const pusher_options *o)
 {
-#if defined(PUSHER_TLS)
-    return client->tls.config && client->transport.open_fn != client->tls.inner.open_fn;
-#else
-    (void)client;
-    return false;
-#endif
-}
-
-static pusher_result psh_client_switch(pusher_client *client, const pusher_options *options)
-{
-    pusher_options o;
-    memset(&o, 0, sizeof o);
-    o.key = options->key;
-    o.cluster = options->cluster;
-    o.host = options->host;
-    o.port = options->port;
-    o.path = options->path;
-    o.origin = options->origin;
-    o.headers = options->headers;
-    o.header_count = options->header_count;
-    o.max_output_bytes = (uint32_t)client->ws.out_cap;
-    const char *bad = psh_client_bad_place(&o);
-    if (!bad) bad = psh_client_bad_limits(&o);
-    if (!bad && client->auth && client->auth->secret && strcmp(client->auth->key, o.key) != 0)
+    const char *bad = psh_client_bad_place(o, client->ws.out_cap);
+    if (!bad && client->auth && client->auth->secret && strcmp(client->auth->key, o->key) != 0)
         bad = "options.auth.secret signs for one app: its key cannot change";
     if (bad) return psh_client_failed(client, PUSHER_ERR_ARGUMENT, bad);
     struct psh_place *place = (struct psh_place *)psh_env_alloc(&client->env, sizeof *place);
-    if (!place ||
-        !psh_client_set_place(&client->env, place, &o, psh_client_speaks_tls(client))) {
+    if (!place || !psh_client_set_place(&client->env, place, o, psh_client_speaks_tls(client))) {
         psh_client_free_place(&client->env, place);
         return psh_client_failed(client, PUSHER_ERR_MEMORY, NULL);
     }

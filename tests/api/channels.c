@@ -695,20 +695,25 @@ static void keep_outage(fake *f, const pusher_event *event)
     outage = event->outage_ms;
 }
 
+/* "chat", whose outage is kept, and "other". */
+static void two_live(fake *f)
+{
+    start(f);
+    pusher_bind_all(f->client, fake_subscribe(f, "chat"), fake_event_fn, f);
+    fake_subscribe(f, "other");
+    f->on_event = keep_outage;
+    fake_run(f);
+    fake_say(f, FAKE_SUBSCRIBED("chat"));
+    fake_say(f, FAKE_SUBSCRIBED("other"));
+    fake_run(f);
+}
+
 /* The second connection was lost before the server had confirmed this channel again. */
 static void an_outage_over_two_connections(void **state)
 {
     (void)state;
     fake f;
-    start(&f);
-    pusher_channel channel = fake_subscribe(&f, "chat");
-    fake_subscribe(&f, "other");
-    pusher_bind_all(f.client, channel, fake_event_fn, &f);
-    f.on_event = keep_outage;
-    fake_run(&f);
-    fake_say(&f, FAKE_SUBSCRIBED("chat"));
-    fake_say(&f, FAKE_SUBSCRIBED("other"));
-    fake_run(&f);
+    two_live(&f);
     assert_int_equal(outage, 0);
     uint64_t lost_at = f.now;
     fake_eof(&f);
@@ -748,15 +753,7 @@ static void an_outage_beside_a_refused_channel(void **state)
 {
     (void)state;
     fake f;
-    start(&f);
-    pusher_channel channel = fake_subscribe(&f, "chat");
-    fake_subscribe(&f, "other");
-    pusher_bind_all(f.client, channel, fake_event_fn, &f);
-    f.on_event = keep_outage;
-    fake_run(&f);
-    fake_say(&f, FAKE_SUBSCRIBED("chat"));
-    fake_say(&f, FAKE_SUBSCRIBED("other"));
-    fake_run(&f);
+    two_live(&f);
     fake_eof(&f);
     fake_run(&f);
     fake_online_again(&f);

@@ -756,44 +756,6 @@ static void a_close_that_is_answered_ends_at_once(void **state)
     fake_end(&f);
 }
 
-static void leaving(pusher_client *client, const pusher_event *event, void *user_data)
-{
-    (void)event;
-    (void)user_data;
-    pusher_disconnect(client);
-}
-
-/* A callback disconnects while the input is full to the brim: what is left in it must not keep the
-   client from seeing the end of the stream. */
-static void leaving_with_a_full_input(void **state)
-{
-    (void)state;
-    fake f;
-    char text[1001];
-    pusher_options options;
-    fake_init(&f);
-    options = fake_options(&f);
-    options.max_poll_bytes = 8192;
-    fake_start(&f, &options);
-    pusher_bind_all(f.client, PUSHER_ALL, fake_event_fn, &f);
-    fake_online(&f);
-    memset(text, 'x', sizeof text - 1);
-    text[sizeof text - 1] = '\0';
-    for (int i = 0; i < 64; i++) { /* so that the input has grown */
-        fake_say_format(&f, "{\"event\":\"news\",\"data\":\"%s\"}", text);
-        if (i == 31) fake_run(&f);
-        if (i == 31) pusher_bind(f.client, PUSHER_ALL, "news", leaving, NULL);
-    }
-    fake_poll(&f);
-    assert_int_equal(pusher_get_state(f.client), PUSHER_DISCONNECTED);
-    fake_say_close(&f, 1000, "");
-    fake_eof(&f);
-    for (int i = 0; i < 8; i++) fake_poll(&f);
-    assert_true(f.streams[0]->closed);
-    assert_int_equal(f.errors, 0);
-    fake_end(&f);
-}
-
 static void connect_while_leaving(void **state)
 {
     (void)state;
@@ -1257,7 +1219,6 @@ int main(void)
         cmocka_unit_test(no_place_to_go_to),
         cmocka_unit_test(disconnect_at_each_step),
         cmocka_unit_test(a_close_that_is_answered_ends_at_once),
-        cmocka_unit_test(leaving_with_a_full_input),
         cmocka_unit_test(connect_while_leaving),
         cmocka_unit_test(wishes_between_two_polls),
         cmocka_unit_test(leaving_with_unread_messages),

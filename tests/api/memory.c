@@ -165,25 +165,6 @@ static size_t cost_of(const pusher_options *limits, fake *f)
     return f->heap.peak_bytes + wslay_block();
 }
 
-/* Authorizes at once; the key is the documents' for private-encrypted-test. */
-static void allow(pusher_client *client, const pusher_auth_request *requests, uint32_t count,
-                  void *user_data)
-{
-    (void)user_data;
-    for (uint32_t i = 0; i < count; i++) {
-        const char *name = requests[i].channel_name;
-        const char *body =
-            requests[i].kind == PUSHER_AUTH_USER
-                ? "{\"auth\":\"k:s\",\"user_data\":\"{\\\"id\\\":\\\"ann\\\"}\"}"
-            : strncmp(name, "presence-", 9) == 0
-                ? "{\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":\\\"ann\\\"}\"}"
-                : "{\"auth\":\"k:s\",\"shared_secret\":"
-                  "\"5sjH9S2/qGAQKjEQMBUG9bIGNd87K7ZV9SHg2rgKilc=\"}";
-        assert_int_equal(pusher_auth_accept(client, requests[i].ticket, body, strlen(body)),
-                         PUSHER_OK);
-    }
-}
-
 static void say_on(fake_stream *stream, const char *text)
 {
     fake_frame_to(&stream->to_client, 0x81, text, strlen(text));
@@ -194,11 +175,11 @@ static void serve_all_kinds(fake *f, fake_stream *stream, const fake_message *me
     const char *text = message && message->kind == FAKE_HEARD_TEXT ? message->text : "";
     if (strncmp(text, "{\"event\":\"pusher:signin\"", 24) == 0)
         say_on(stream, "{\"event\":\"pusher:signin_success\",\"data\":{\"user_data\":"
-                       "\"{\\\"id\\\":\\\"ann\\\"}\"}}");
+                       "\"{\\\"id\\\":\\\"me\\\"}\"}}");
     else if (strstr(text, "pusher:subscribe") && strstr(text, "presence-room"))
         say_on(stream, "{\"event\":\"pusher_internal:subscription_succeeded\",\"channel\":"
-                       "\"presence-room\",\"data\":{\"presence\":{\"ids\":[\"ann\",\"bob\"],"
-                       "\"hash\":{\"ann\":{\"n\":1},\"bob\":null},\"count\":2}}}");
+                       "\"presence-room\",\"data\":{\"presence\":{\"ids\":[\"me\",\"bob\"],"
+                       "\"hash\":{\"me\":{\"n\":1},\"bob\":null},\"count\":2}}}");
     else
         fake_serve(f, stream, message);
 }
@@ -209,7 +190,7 @@ static void thousands_of_reconnects_with_channels_of_all_kinds(void **state)
     static fake f;
     fake_init(&f);
     pusher_options options = fake_options(&f);
-    options.auth.request_fn = allow;
+    fake_authorize(&f, &options);
     options.reconnect_base_ms = options.reconnect_cap_ms = 1;
     fake_start(&f, &options);
     f.serve = serve_all_kinds;
@@ -225,7 +206,7 @@ static void thousands_of_reconnects_with_channels_of_all_kinds(void **state)
         assert_int_equal(pusher_get_state(f.client), PUSHER_CONNECTED);
         assert_int_equal(pusher_channel_state(f.client, sealed), PUSHER_SUBSCRIBED);
         assert_int_equal(pusher_member_count(f.client, room), 2);
-        assert_string_equal(pusher_user_id(f.client), "ann");
+        assert_string_equal(pusher_user_id(f.client), "me");
         fake_say(&f, "{\"event\":\"pusher_internal:member_added\",\"channel\":\"presence-room\","
                      "\"data\":{\"user_id\":\"cyd\"}}");
         fake_say(&f, "{\"event\":\"e\",\"channel\":\"private-encrypted-test\",\"data\":{"

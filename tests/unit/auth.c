@@ -13,22 +13,26 @@ static int test_md_setup(mbedtls_md_context_t *md, const mbedtls_md_info_t *info
 
 #define mbedtls_md_setup test_md_setup
 
-#define PUSHER_IMPLEMENTATION
-#include "pusher.h"
+#include "room.h"
 
-#include "fake.h"
+/* Connected, with a channel that cannot be signed for. */
+static pusher_channel begin(fake *f)
+{
+    fake_init(f);
+    pusher_options options = fake_options(f);
+    options.auth.secret = "s";
+    fake_start(f, &options);
+    pusher_channel channel = fake_subscribe(f, "private-a");
+    md_fails = true;
+    fake_online(f);
+    return channel;
+}
 
 static void what_cannot_be_signed_is_signed_later(void **state)
 {
     (void)state;
     fake f;
-    fake_init(&f);
-    pusher_options options = fake_options(&f);
-    options.auth.secret = "s";
-    fake_start(&f, &options);
-    pusher_channel channel = fake_subscribe(&f, "private-a");
-    md_fails = true;
-    fake_online(&f);
+    pusher_channel channel = begin(&f);
     md_fails = false;
     assert_int_equal(f.errors, 0);
     assert_int_equal(pusher_channel_state(f.client, channel), PUSHER_PENDING);
@@ -44,13 +48,7 @@ static void what_can_never_be_signed_is_refused(void **state)
 {
     (void)state;
     fake f;
-    fake_init(&f);
-    pusher_options options = fake_options(&f);
-    options.auth.secret = "s";
-    fake_start(&f, &options);
-    pusher_channel channel = fake_subscribe(&f, "private-a");
-    md_fails = true;
-    fake_online(&f);
+    pusher_channel channel = begin(&f);
     fake_sleep(&f, 30000);
     md_fails = false;
     assert_int_equal(f.errors, 1);
