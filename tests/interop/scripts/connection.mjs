@@ -414,10 +414,11 @@ script('what is between the client and the server', { differs: ['pings-are-no-ev
   await s.connect();
   await s.listen('ch');
   await s.bindAll('@all', 'all');
-  for (const channel of ['ch', undefined])
+  for (const channel of ['ch', undefined]) {
     for (const event of ['pusher:ping', 'pusher:pong', 'pusher:connection_established', 'pusher:other'])
       await s.raw('-', { event, channel, data: '{}' });
-  await s.settle();
+    await s.settle(); // a pong for each ping, and not one for both
+  }
 });
 
 script('connection_established once more', async s => {
